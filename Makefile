@@ -1,0 +1,54 @@
+# Two commands matter on a fresh machine with Python >= 3.11: `make run` and `make test`.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+# Where the control plane of the e2e is built: outside the tree, shared by all checkouts.
+TOOLS  ?= $(HOME)/.cache/slicewise
+PURE   := scaler/signals/*,scaler/policy/*,scaler/evaluate.py,scaler/trigger.py,extender/placement/*,extender/ledger.py,extender/verbs.py,extender/wire.py
+
+.PHONY: run test check integration e2e bench tools proto format clean
+
+run: $(STAMP)                     ## install, then watch the real servers drive a simulated cluster for about a minute
+	$(BIN)/slicewise demo
+
+test: $(STAMP)                    ## everything that needs no server
+	$(BIN)/pytest -n auto -q -m "not integration and not e2e"
+
+check: $(STAMP)                   ## what CI runs, except the servers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tests/codegen.py --check
+	$(BIN)/pytest -n auto -q -m "not integration and not e2e" --cov --cov-report=
+	$(BIN)/coverage report --include='$(PURE)' --fail-under=100
+	$(BIN)/coverage report --fail-under=85 > /dev/null
+
+tools:                            ## build etcd, Kubernetes, KEDA, KWOK and Prometheus as Go modules (25 min cold, 2 cores)
+	tests/e2e/build-tools "$(TOOLS)"
+
+integration: $(STAMP)             ## tests against real single servers
+	SLICEWISE_TOOLS="$(TOOLS)" $(BIN)/pytest -q -m integration
+
+e2e: $(STAMP)                     ## tests against the real control plane
+	SLICEWISE_TOOLS="$(TOOLS)" $(BIN)/pytest -q -m e2e
+
+bench: $(STAMP)                   ## GetMetrics, filter and prioritize, simulated requests: one table, comparable within one run
+	$(BIN)/python -m bench
+
+proto: $(STAMP)                   ## regenerate the code under */pb from proto/
+	$(BIN)/python tests/codegen.py
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Slicewise needs Python >= 3.11; $(PYTHON) is {sys.version.split()[0]}. Name another one: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .hypothesis .coverage*

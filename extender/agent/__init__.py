@@ -1,0 +1,1 @@
+"""The node daemon: what GPUs are here, published for the extender."""

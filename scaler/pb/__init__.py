@@ -1,0 +1,1 @@
+"""Generated from proto/scaler/pb by `make proto`; never edited by hand."""

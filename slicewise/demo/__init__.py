@@ -1,0 +1,1 @@
+"""The real scaler and extender on loopback around a simulated cluster."""
