@@ -1,0 +1,1 @@
+"""Benchmarks: `run()` of each module returns rows of (name, value, unit); `python -m bench` prints one table."""
