@@ -1,0 +1,254 @@
+"""A node's GPUs as its agent reports them. A GPU that cannot be understood is refused; the node's others are used."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Self
+
+import msgspec
+
+from extender.placement import catalog
+from extender.placement.allocation import Allocation, Grant
+from extender.placement.demand import Demand, DemandError, Shape
+from extender.placement.masks import TablesError, tables
+from extender.placement.profile import GpuModel, Mode, Placement, Profile, profile_name
+
+__all__ = [
+    "INVENTORY",
+    "Allocation",
+    "Demand",
+    "DemandError",
+    "Gpu",
+    "GpuModel",
+    "GpuProblem",
+    "Grant",
+    "Instance",
+    "Inventory",
+    "InventoryError",
+    "Mode",
+    "NoInventory",
+    "Placement",
+    "Profile",
+    "Shape",
+]
+
+INVENTORY: Final = "slicewise.dev/inventory"
+VERSION: Final = 1
+OURS: Final = "slicewise"
+
+
+class InventoryError(ValueError):
+    """The annotation as a whole cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoInventory:
+    """A node whose GPUs are not known, and why. Not the same as a node without GPUs."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class GpuProblem:
+    """A GPU that is not used, and why."""
+
+    gpu: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.gpu}: {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A MIG instance that exists. `managed`: our agent made it and may destroy it when no pod holds it."""
+
+    placement: Placement
+    uuid: str
+    managed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU of a node. `owner` other than `slicewise`: another manager cuts it, nothing is placed there by us."""
+
+    uuid: str
+    index: int
+    model: GpuModel
+    memory_mib: int
+    mode: Mode
+    healthy: bool = True
+    numa: int | None = None
+    owner: str = OURS
+    instances: tuple[Instance, ...] = ()
+
+    @property
+    def usable(self) -> bool:
+        return self.healthy and self.owner == OURS
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    gpus: tuple[Gpu, ...]
+
+    @classmethod
+    def parse(cls, text: str, models: Mapping[str, GpuModel] | None = None) -> tuple[Self, tuple[GpuProblem, ...]]:
+        """The GPUs that can be used and those that cannot. `models`: catalog for GPUs that report no profiles.
+
+        Raises InventoryError if the text as a whole is no inventory of a known version.
+        """
+        known = catalog.load() if models is None else models
+        try:
+            document = msgspec.json.decode(text)
+        except msgspec.DecodeError as e:
+            raise InventoryError(f"annotation {INVENTORY}: {e}") from e
+        if not isinstance(document, dict) or not isinstance(document.get("gpus"), list):
+            raise InventoryError(f"annotation {INVENTORY}: want an object with version and gpus")
+        if document.get("version") != VERSION:
+            raise InventoryError(
+                f"annotation {INVENTORY}: version {document.get('version')!r} is not known to this release; want {VERSION}"
+            )
+        gpus: dict[str, Gpu] = {}
+        problems: list[GpuProblem] = []
+        for i, item in enumerate(document["gpus"]):
+            name = str(item.get("uuid") or f"gpus[{i}]") if isinstance(item, dict) else f"gpus[{i}]"
+            try:
+                gpu = _gpu(item, known)
+                if gpu.uuid in gpus:
+                    raise _Refused("uuid: another GPU of this node has the same")
+            except (_Refused, msgspec.ValidationError, TablesError) as e:
+                problems.append(GpuProblem(name, str(e)))
+            else:
+                gpus[gpu.uuid] = gpu
+        return cls(tuple(sorted(gpus.values(), key=lambda g: (g.index, g.uuid)))), tuple(problems)
+
+    @classmethod
+    def of(
+        cls, node: Mapping[str, object], models: Mapping[str, GpuModel] | None = None
+    ) -> tuple[Self | NoInventory, tuple[GpuProblem, ...]]:
+        """The inventory that a Node object (its JSON) carries in its annotation."""
+        text = inventory_text(node)
+        if text is None:
+            return NoInventory("no inventory: the node agent has not reported its GPUs"), ()
+        try:
+            return cls.parse(text, models)
+        except InventoryError as e:
+            return NoInventory(f"unreadable inventory: {e}"), ()
+
+
+def inventory_text(node: Mapping[str, object]) -> str | None:
+    """The inventory annotation of a Node object, unread."""
+    meta = node.get("metadata")
+    annotations = meta.get("annotations") if isinstance(meta, Mapping) else None
+    text = annotations.get(INVENTORY) if isinstance(annotations, Mapping) else None
+    return text if isinstance(text, str) else None
+
+
+class _Refused(ValueError):
+    """Why one GPU is not used."""
+
+
+class _ProfileWire(msgspec.Struct, frozen=True):
+    name: str
+    size: int
+    slices: int
+    memory_mib: int
+    starts: list[int]
+    max_count: int
+
+
+class _InstanceWire(msgspec.Struct, frozen=True):
+    profile: str
+    start: int
+    size: int
+    uuid: str = ""
+    managed: bool = False
+
+
+class _GpuWire(msgspec.Struct, frozen=True):
+    uuid: str
+    index: int
+    model: str
+    memory_mib: int
+    mode: Mode
+    healthy: bool = True
+    numa: int | None = None
+    owner: str = OURS
+    profiles: list[_ProfileWire] | None = None
+    instances: list[_InstanceWire] | None = None
+
+
+def _gpu(item: object, known: Mapping[str, GpuModel]) -> Gpu:
+    wire = msgspec.convert(item, _GpuWire)
+    _require(bool(wire.uuid), "uuid", wire.uuid, "want the GPU's UUID")
+    _require(wire.index >= 0, "index", wire.index, "want >= 0")
+    _require(wire.memory_mib > 0, "memory_mib", wire.memory_mib, "want > 0")
+    model = _model(wire, known)
+    if wire.mode is Mode.MIG:
+        if not model.profiles:
+            why = "is not MIG-capable" if wire.model in known else "is not in the catalog and no profiles are reported"
+            raise _Refused(f"model: {wire.model!r} {why}; want profiles as NVML reports them")
+        tables(model)  # raises TablesError for a grid that cannot be
+    return Gpu(
+        uuid=wire.uuid,
+        index=wire.index,
+        model=model,
+        memory_mib=wire.memory_mib,
+        mode=wire.mode,
+        healthy=wire.healthy,
+        numa=wire.numa,
+        owner=wire.owner,
+        instances=_instances(wire.instances or (), model) if wire.mode is Mode.MIG else (),
+    )
+
+
+def _require(ok: bool, field: str, value: object, rule: str) -> None:
+    if not ok:
+        raise _Refused(f"{field}: {rule}, got {value!r}")
+
+
+def _model(wire: _GpuWire, known: Mapping[str, GpuModel]) -> GpuModel:
+    """What the GPU itself reports, before what the catalog says of its model."""
+    if not wire.profiles:
+        return known.get(wire.model) or GpuModel(wire.model, wire.memory_mib)
+    profiles: dict[str, Profile] = {}
+    for i, p in enumerate(wire.profiles):
+        where, name = f"profiles[{i}]", profile_name(p.name) or p.name
+        _require(name not in profiles, f"{where}.name", p.name, "want each profile once")
+        _require(p.slices > 0, f"{where}.slices", p.slices, "want > 0")
+        _require(p.size > 0, f"{where}.size", p.size, "want > 0")
+        _require(p.memory_mib > 0, f"{where}.memory_mib", p.memory_mib, "want > 0")
+        _require(p.max_count > 0, f"{where}.max_count", p.max_count, "want > 0")
+        _require(bool(p.starts) and min(p.starts) >= 0, f"{where}.starts", p.starts, "want starts, each >= 0")
+        profiles[name] = Profile(
+            name=name,
+            slices=p.slices,
+            size=p.size,
+            memory_mib=p.memory_mib,
+            starts=tuple(sorted(set(p.starts))),
+            max_count=p.max_count,
+        )
+    discovered = GpuModel(wire.model, wire.memory_mib, tuple(profiles.values()))
+    cataloged = known.get(wire.model)
+    return cataloged if cataloged == discovered else discovered
+
+
+def _instances(wires: Sequence[_InstanceWire], model: GpuModel) -> tuple[Instance, ...]:
+    grid = tables(model)
+    state = grid.empty
+    instances = []
+    for i, wire in enumerate(wires):
+        name = profile_name(wire.profile) or wire.profile
+        profile = model.profile(name)
+        if profile is None:
+            raise _Refused(f"instances[{i}].profile: {wire.profile!r} is no profile of {model.name}")
+        placement = Placement(name, wire.start, wire.size)
+        if wire.start not in profile.starts or wire.size != profile.size:
+            raise _Refused(
+                f"instances[{i}]: {name} of size {wire.size} at {wire.start} is no placement of {model.name}"
+            )
+        after = grid.after(state, placement)
+        if after is None:
+            raise _Refused(f"instances[{i}]: {placement} overlaps another instance or is one too many")
+        state = after
+        instances.append(Instance(placement, wire.uuid, managed=wire.managed))
+    return tuple(sorted(instances, key=lambda i: (i.placement.start, i.placement.profile)))
