@@ -1,8 +1,8 @@
 """The load of one workload: requests of a trace, a queue at the door, engines with slots. No I/O, no clock.
 
-Each running pod is an engine with `slots` requests in service at a time and a queue of its own; a new request goes to the pod
-with the fewest requests. While no pod runs, requests wait at the door (the gateway). What a pod had not finished when it
-ended goes back to the door. So load, replicas and latency answer each other as in a real deployment.
+Each running pod is an engine with `slots` requests in service at a time and a queue of its own; a new request goes
+to the pod with the fewest requests. While no pod runs, requests wait at the door (the gateway). What a pod had not
+finished when it ended goes back to the door. So load, replicas and latency answer each other as in a deployment.
 """
 
 import bisect
@@ -41,6 +41,16 @@ class Speed:
 
 
 @dataclass(slots=True)
+class Histogram:
+    sum_s: float = 0.0
+    counts: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BUCKETS_S) + 1))  # the last one: above all
+
+    def observe(self, seconds: float) -> None:
+        self.sum_s += seconds
+        self.counts[bisect.bisect_left(LATENCY_BUCKETS_S, seconds)] += 1
+
+
+@dataclass(slots=True)
 class Engine:
     """One pod: what waits, what runs, what its /metrics counts."""
 
@@ -49,10 +59,9 @@ class Engine:
     prompt_tokens: int = 0
     generated_tokens: int = 0
     finished: int = 0
-    queue_time_s: float = 0.0
-    service_time_s: float = 0.0
-    latency_sum_s: float = 0.0
-    latency_counts: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BUCKETS_S) + 1))
+    latency: Histogram = field(default_factory=Histogram)
+    queue_time: Histogram = field(default_factory=Histogram)
+    service_time: Histogram = field(default_factory=Histogram)
 
     @property
     def requests(self) -> int:
@@ -66,14 +75,12 @@ class Engine:
     def finish_first(self) -> float:
         """Ends the request that is next to end; returns when that was."""
         ends_s, began_s, request = heapq.heappop(self.running)
-        latency_s = ends_s - request.arrives_s
         self.finished += 1
         self.prompt_tokens += request.prompt_tokens
         self.generated_tokens += request.generated_tokens
-        self.queue_time_s += began_s - request.arrives_s
-        self.service_time_s += ends_s - began_s
-        self.latency_sum_s += latency_s
-        self.latency_counts[bisect.bisect_left(LATENCY_BUCKETS_S, latency_s)] += 1
+        self.latency.observe(ends_s - request.arrives_s)
+        self.queue_time.observe(began_s - request.arrives_s)
+        self.service_time.observe(ends_s - began_s)
         return ends_s
 
 
@@ -148,7 +155,7 @@ def azure_trace(path: Path) -> list[Request]:
 
 
 def synthetic_trace(*, lasts_s: float) -> list[Request]:
-    """A stand-in of the same kind for machines without the recorded one: a wave of bursts, long prompts, short answers."""
+    """A stand-in of the same kind where the recorded one is absent: bursts, long prompts, short answers."""
     prompts = itertools.cycle([400, 1200, 2000, 4100, 700, 2600, 3100])
     answers = itertools.cycle([8, 12, 25, 40, 70, 16])
     seconds = range(int(lasts_s))

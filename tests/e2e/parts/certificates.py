@@ -1,6 +1,6 @@
 """One throw-away certificate authority, as old and as young as a test run."""
 
-import datetime
+import datetime as dt
 import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 # Wide bounds need no clock; the keys do not outlive the run.
-_FROM: Final = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
-_TO: Final = datetime.datetime(2049, 1, 1, tzinfo=datetime.UTC)
+_FROM: Final = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+_TO: Final = dt.datetime(2049, 1, 1, tzinfo=dt.UTC)
 
 
 @dataclass(frozen=True, slots=True)

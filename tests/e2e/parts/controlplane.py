@@ -1,8 +1,8 @@
 """The control plane as one thing: started in the order of its dependencies, stopped in reverse.
 
-Or a given one: with KUBECONFIG and SLICEWISE_E2E_HOST (an address of this machine that the cluster's API server reaches)
-etcd, kube-apiserver and kube-controller-manager are the cluster's; KWOK (for its own labelled nodes only) and KEDA are
-started here.
+Or a given one: with KUBECONFIG and SLICEWISE_E2E_HOST (an address of this machine that the cluster's API server
+reaches) etcd, kube-apiserver and kube-controller-manager are the cluster's; KWOK (for its own labelled nodes only)
+and KEDA are started here.
 """
 
 import os

@@ -33,7 +33,10 @@ class Tools:
 
 
 def tools_or_skip(*names: str) -> Tools:
-    """The tools, or a skipped test that says what is lacking; a failed one where CI is true and SLICEWISE_TOOLS given."""
+    """The tools, or a skipped test that says what is lacking.
+
+    Where CI is true and SLICEWISE_TOOLS is given, lacking tools fail the test: there they are required.
+    """
     given = os.environ.get("SLICEWISE_TOOLS")
     if not given:
         pytest.skip(
