@@ -1,0 +1,1 @@
+"""Readings and what they say together: values with units, ages and doubts. Pure."""

@@ -1,0 +1,67 @@
+"""One measured number, or the reason why there is none."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from math import isfinite
+
+
+class ReadingName(StrEnum):
+    """What can be read about a workload; the unit is in the name, or a count where there is none."""
+
+    REPLICAS = "replicas"
+    """spec.replicas of the workload, through its scale subresource."""
+    READY = "ready"
+    """Pods of the workload that are ready."""
+    QUEUE = "queue"
+    """Requests that wait: in an engine, or in a gateway for want of a pod."""
+    RUNNING = "running"
+    """Requests in service."""
+    SESSIONS = "sessions"
+    """Agent sessions that are alive, or that wait for a pod."""
+    PROMPT_TOKENS_PER_S = "prompt_tokens_per_s"
+    """Prompt tokens really computed: those found in a prefix cache are not counted."""
+    GENERATION_TOKENS_PER_S = "generation_tokens_per_s"
+    ARRIVALS_PER_S = "arrivals_per_s"
+    SERVICE_S = "service_s"
+    """Mean time of a request in service, its wait not counted."""
+    P50_S = "p50_s"
+    """Median time from a request's arrival to its end."""
+    P95_S = "p95_s"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A number that was measured at `at_s`.
+
+    `pods`: how many pods stand behind a value that is summed or averaged over the workload's pods; None where the value
+    is not of that kind. Never NaN, infinite or negative: whoever reads turns those into `Missing` (see `reading_of`).
+    """
+
+    value: float
+    at_s: float
+    pods: int | None = None
+
+    def __post_init__(self) -> None:
+        if not (isfinite(self.value) and self.value >= 0):
+            raise ValueError(f"a sample's value is finite and not negative; got {self.value}; use Missing for unknown")
+        if not isfinite(self.at_s):
+            raise ValueError(f"a sample's time is finite; got {self.at_s}")
+        if self.pods is not None and self.pods < 0:
+            raise ValueError(f"a sample stands for 0 or more pods; got {self.pods}")
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Not known, which is not 0."""
+
+    why: str
+
+
+Reading = Sample | Missing
+
+
+def reading_of(value: float, at_s: float, pods: int | None = None) -> Reading:
+    """A `Sample`, or `Missing` where `value` is NaN, infinite or negative: no load that exists reads so."""
+    if isfinite(value) and value >= 0:
+        return Sample(value, at_s, pods)
+    return Missing(f"the value is {value:g}; want a finite number, 0 or more")

@@ -1,0 +1,262 @@
+"""A trigger's metadata: the public contract with whoever writes a ScaledObject.
+
+Strings with units in, numbers out. Every fault is reported at once, with its key, its value and the rule it breaks.
+"""
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from functools import cached_property
+from typing import Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from scaler.keys import Count, Duration, Name, Number, RequestsOrWork, rule_of
+from scaler.policy.base import MAX_REPLICAS, Policy
+from scaler.policy.composite import Composite
+from scaler.policy.latency import Latency
+from scaler.policy.queue import QueueItems, QueueSeconds
+from scaler.policy.sessions import Sessions
+from scaler.policy.stabilization import Windows
+from scaler.policy.tokens import Tokens
+from scaler.signals.reading import ReadingName
+
+KEDA_OWN: Final = frozenset({"scalerAddress", "enableTLS", "unsafeSsl", "caCert", "tlsClientCert", "tlsClientKey"})
+"""KEDA sends its own keys along (kedacore/keda pkg/scalers/external_scaler.go)."""
+
+FROM_ENV: Final = "FromEnv"
+"""A key with this suffix: KEDA puts in the value of that environment variable of the workload, and keeps the suffix."""
+
+TARGETS: Final = {
+    "queue": "queuePerReplica",
+    "sessions": "sessionsPerReplica",
+    "tokens": "tokensPerSecondPerReplica",
+    "latency": "p95Target",
+}
+"""Each policy's own key: what one replica is to carry, or what is promised."""
+
+
+class TriggerError(ValueError):
+    """The metadata break the contract; `faults`: all the ways in which they do."""
+
+    def __init__(self, faults: tuple[str, ...]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults
+
+
+class Trigger(BaseModel):
+    """The keys; the description of each is its documentation (docs/triggers.md)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    policy: Literal["queue", "sessions", "tokens", "latency", "composite"] = Field(
+        default="composite",
+        description="What sizes the workload. `composite` uses every policy whose key is given: up if any says so, "
+        "down only if all agree.",
+    )
+    workload: Name | None = Field(
+        default=None,
+        description="Name of the Deployment (or StatefulSet) whose pods are measured. Without it the scaler reads the "
+        "ScaledObject's scaleTargetRef from the Kubernetes API.",
+    )
+    preset: Name = Field(
+        default="vllm", description="Which engine's metrics to ask for; `slicewise scaler presets` lists them."
+    )
+    backend: Name = Field(
+        default="default", description="Which Prometheus to ask: a name from the server's allow-list, never an address."
+    )
+    queue_per_replica: RequestsOrWork | None = Field(
+        default=None,
+        alias="queuePerReplica",
+        description="Either how many requests, waiting and in service together, one replica carries, such as `4`; or "
+        "within which time the waiting requests are to be worked off, such as `30s` (needs `slotsPerReplica`).",
+    )
+    sessions_per_replica: Number | None = Field(
+        default=None, alias="sessionsPerReplica", gt=0, description="How many live agent sessions one replica carries."
+    )
+    tokens_per_s_per_replica: Number | None = Field(
+        default=None,
+        alias="tokensPerSecondPerReplica",
+        gt=0,
+        description="How many tokens a second one replica sustains, prompt (not found in its prefix cache) and "
+        "generated together. Measure it under full load: where it is set higher than the truth, tokens alone never "
+        "scale up.",
+    )
+    p95_target_s: Duration | None = Field(
+        default=None,
+        alias="p95Target",
+        ge=0.01,
+        le=3600,
+        description="95 % of requests shall end within this time of their arrival (needs `slotsPerReplica`). Sized by "
+        "a queueing model; the measured P95 only checks the model.",
+    )
+    slots_per_replica: Count | None = Field(
+        default=None,
+        alias="slotsPerReplica",
+        ge=1,
+        le=10_000,
+        description="How many requests one replica serves at once, such as vLLM's `--max-num-seqs`.",
+    )
+    min_replicas: Count | None = Field(
+        default=None,
+        alias="minReplicas",
+        ge=0,
+        le=MAX_REPLICAS,
+        description="Never answer less. The ScaledObject's own minReplicaCount holds as well.",
+    )
+    max_replicas: Count | None = Field(
+        default=None,
+        alias="maxReplicas",
+        ge=1,
+        le=MAX_REPLICAS,
+        description="Never answer more. The ScaledObject's own maxReplicaCount holds as well.",
+    )
+    stabilization_up_s: Duration = Field(
+        default=0.0,
+        alias="stabilizationUp",
+        ge=0,
+        le=3600,
+        description="Scale up to the lowest recommendation of this window: longer forgives peaks.",
+    )
+    stabilization_down_s: Duration = Field(
+        default=300.0,
+        alias="stabilizationDown",
+        ge=0,
+        le=3600,
+        description="Scale down to the highest recommendation of this window: longer forgives lulls. A scaler that has "
+        "just started does not scale down before it has seen one whole window.",
+    )
+    window_s: Duration = Field(
+        default=120.0,
+        alias="window",
+        ge=30,
+        le=3600,
+        description="Over which time rates and quantiles are taken; at least four scrape intervals.",
+    )
+    max_age_s: Duration = Field(
+        default=60.0,
+        alias="maxAge",
+        ge=5,
+        le=600,
+        description="Measurements older than this are not used: they count as missing.",
+    )
+    on_missing: Literal["hold", "fail"] = Field(
+        default="hold",
+        alias="onMissing",
+        description="Where nothing is known of the demand: `hold` keeps the replicas, `fail` answers UNAVAILABLE so "
+        "that KEDA's own `fallback` acts.",
+    )
+    hpa_tolerance: Number = Field(
+        default=0.1,
+        alias="hpaTolerance",
+        ge=0,
+        lt=1,
+        description="The HPA's tolerance for this workload, so that a decision which it will ignore says so. `0` where "
+        "the ScaledObject sets `behavior.*.tolerance: 0`. Changes no answer.",
+    )
+
+    @classmethod
+    def parse(cls, metadata: Mapping[str, str]) -> Self:
+        """The trigger that `metadata` describe. Raises TriggerError with all faults."""
+        given, hidden, faults = _own_keys(metadata)
+        try:
+            trigger = cls.model_validate(given)
+        except ValidationError as e:
+            wrong = {str(error["loc"][0]) for error in e.errors()}
+            faults += [_fault(cls, key, given[key], hidden) for key in given if key in wrong]
+            trigger = cls.model_validate({key: text for key, text in given.items() if key not in wrong})
+        else:
+            wrong = set()
+        faults += _contradictions(trigger, frozenset(given), frozenset(wrong))
+        if faults:
+            raise TriggerError(tuple(faults))
+        return trigger
+
+    @cached_property
+    def sizing(self) -> Policy:
+        """The policy with its numbers."""
+        parts = tuple(_parts(self))
+        return parts[0] if self.policy != "composite" else Composite(parts=parts)
+
+    @property
+    def windows(self) -> Windows:
+        return Windows(up_s=self.stabilization_up_s, down_s=self.stabilization_down_s, gap_s=self.max_age_s)
+
+    def wanted(self) -> frozenset[str]:
+        """Names of the readings that an evaluation needs."""
+        return frozenset({ReadingName.REPLICAS, ReadingName.READY}) | self.sizing.reads
+
+
+def _parts(trigger: Trigger) -> Iterator[Policy]:
+    slots = trigger.slots_per_replica or 1
+    if (queue := trigger.queue_per_replica) is not None:
+        in_requests = queue.unit == "requests"
+        yield QueueItems(per_replica=queue.amount) if in_requests else QueueSeconds(work_s=queue.amount, slots=slots)
+    if trigger.sessions_per_replica is not None:
+        yield Sessions(per_replica=trigger.sessions_per_replica)
+    if trigger.tokens_per_s_per_replica is not None:
+        yield Tokens(per_s_per_replica=trigger.tokens_per_s_per_replica)
+    if trigger.p95_target_s is not None:
+        yield Latency(p95_target_s=trigger.p95_target_s, slots=slots)
+
+
+def _own_keys(metadata: Mapping[str, str]) -> tuple[dict[str, str], frozenset[str], list[str]]:
+    """Our keys without the suffix of the environment, those whose value came from there, and what is given twice."""
+    given: dict[str, str] = {}
+    hidden: set[str] = set()
+    faults: list[str] = []
+    for key in sorted(metadata):
+        plain = key.removesuffix(FROM_ENV)
+        if plain in KEDA_OWN:
+            continue
+        if plain in given:
+            faults.append(f"trigger metadata {key!r}: {plain!r} is given as well; leave one of them out")
+            continue
+        given[plain] = metadata[key]
+        if plain != key:
+            hidden.add(plain)
+    return given, frozenset(hidden), faults
+
+
+def _fault(model: type[BaseModel], key: str, text: str, hidden: frozenset[str]) -> str:
+    fields = {field.alias or name: field for name, field in model.model_fields.items()}
+    name, shown = (f"{key}{FROM_ENV}", "a value from the environment") if key in hidden else (key, repr(text[:80]))
+    if key in fields:
+        return f"trigger metadata {name!r}: want {rule_of(fields[key])} (got {shown})"
+    near = get_close_matches(key, fields, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(fields))}"
+    return f"trigger metadata {name!r}: unknown key; {hint}"
+
+
+def _contradictions(trigger: Trigger, given: frozenset[str], wrong: frozenset[str]) -> list[str]:
+    """What does not go together; keys in `wrong` are given but could not be read: nothing is said of their values."""
+    faults = [] if "policy" in wrong else _target_faults(trigger.policy, given)
+    queue = trigger.queue_per_replica
+    in_work = "queuePerReplica" in wrong or (queue is not None and queue.unit == "s")
+    if "slotsPerReplica" in given:
+        if "p95Target" not in given and not in_work:
+            faults.append(
+                "trigger metadata 'slotsPerReplica': nothing uses it; it goes with p95Target, or with queuePerReplica "
+                "in seconds"
+            )
+    elif "p95Target" in given or (in_work and "queuePerReplica" not in wrong):
+        key = "p95Target" if "p95Target" in given else "queuePerReplica"
+        faults.append(f"trigger metadata {key!r}: needs slotsPerReplica, the requests that one replica serves at once")
+    low, high = trigger.min_replicas, trigger.max_replicas
+    if low is not None and high is not None and low > high:
+        faults.append(f"trigger metadata 'minReplicas': want at most maxReplicas, {high} (got '{low}')")
+    return faults
+
+
+def _target_faults(policy: str, given: frozenset[str]) -> list[str]:
+    if policy == "composite":
+        if given.isdisjoint(TARGETS.values()):
+            return [f"trigger metadata: policy 'composite' needs at least one of {', '.join(TARGETS.values())}"]
+        return []
+    faults = [
+        f"trigger metadata {key!r}: policy {policy!r} does not use it; leave it out, or set policy: composite"
+        for name, key in TARGETS.items()
+        if name != policy and key in given
+    ]
+    if TARGETS[policy] not in given:
+        faults.append(f"trigger metadata: policy {policy!r} needs {TARGETS[policy]}")
+    return faults
