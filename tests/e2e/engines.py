@@ -52,10 +52,12 @@ class Histogram:
 
 @dataclass(slots=True)
 class Engine:
-    """One pod: what waits, what runs, what its /metrics counts."""
+    """One pod: what waits, what runs, what its /metrics counts. An engine knows nothing of the time at the door."""
 
-    waiting: deque[Request] = field(default_factory=deque)
-    running: list[tuple[float, float, Request]] = field(default_factory=list)  # heap of (ends_s, began_s, request)
+    waiting: deque[tuple[float, Request]] = field(default_factory=deque)  # (came_s, request)
+    running: list[tuple[float, float, float, Request]] = field(
+        default_factory=list
+    )  # heap: (ends_s, began_s, came_s, …)
     prompt_tokens: int = 0
     generated_tokens: int = 0
     finished: int = 0
@@ -69,17 +71,17 @@ class Engine:
 
     def fill(self, now_s: float, slots: int, speed: Speed) -> None:
         while self.waiting and len(self.running) < slots:
-            request = self.waiting.popleft()
-            heapq.heappush(self.running, (now_s + speed.service_s(request), now_s, request))
+            came_s, request = self.waiting.popleft()
+            heapq.heappush(self.running, (now_s + speed.service_s(request), now_s, came_s, request))
 
     def finish_first(self) -> float:
         """Ends the request that is next to end; returns when that was."""
-        ends_s, began_s, request = heapq.heappop(self.running)
+        ends_s, began_s, came_s, request = heapq.heappop(self.running)
         self.finished += 1
         self.prompt_tokens += request.prompt_tokens
         self.generated_tokens += request.generated_tokens
-        self.latency.observe(ends_s - request.arrives_s)
-        self.queue_time.observe(began_s - request.arrives_s)
+        self.latency.observe(ends_s - came_s)
+        self.queue_time.observe(began_s - came_s)
         self.service_time.observe(ends_s - began_s)
         return ends_s
 
@@ -109,7 +111,7 @@ class Load:
         """Which pods run from now on."""
         for gone in self.engines.keys() - set(pods):
             engine = self.engines.pop(gone)
-            self.door.extend(sorted([*engine.waiting, *(request for _, _, request in engine.running)]))
+            self.door.extend(sorted(entry[-1] for entry in [*engine.waiting, *engine.running]))
         for pod in pods:
             self.engines.setdefault(pod, Engine())
         self._dispatch()
@@ -139,7 +141,7 @@ class Load:
     def _dispatch(self) -> None:
         while self.door and self.engines:
             engine = min(self.engines.values(), key=lambda candidate: candidate.requests)
-            engine.waiting.append(self.door.popleft())
+            engine.waiting.append((self.now_s, self.door.popleft()))
             engine.fill(self.now_s, self._slots, self._speed)
 
 

@@ -156,7 +156,7 @@ class Exporter:
                 if workload.namespace != namespace:
                     continue
                 if pod == gateway(workload.name):
-                    return _gateway_metrics(workload.load)
+                    return _gateway_metrics(workload)
                 if pod in workload.load.engines:
                     return list(engine_metrics(workload.load.engines[pod]))
         return None
@@ -192,11 +192,15 @@ def gateway(workload: str) -> str:
     return f"{workload}-gateway"
 
 
-def _gateway_metrics(load: Load) -> list[Metric]:
-    waiting = GaugeMetricFamily("vllm:num_requests_waiting", "requests at the door", labels=list(LABELS))
-    waiting.add_metric(list(LABELS.values()), len(load.door))
-    sessions = GaugeMetricFamily("agent_sessions_active", "sessions with a request under way", value=load.unfinished)
-    return [waiting, sessions]
+def _gateway_metrics(workload: Workload) -> list[Metric]:
+    """What a gateway tells of the whole workload. Each request is a session of its own here."""
+    gauges = {"agent_requests_waiting": len(workload.load.door), "agent_sessions_active": workload.load.unfinished}
+    families = []
+    for name, value in gauges.items():
+        gauge = GaugeMetricFamily(name, name, labels=["workload"])
+        gauge.add_metric([workload.name], value)
+        families.append(gauge)
+    return families
 
 
 def _runs(pod: Json) -> bool:

@@ -6,16 +6,12 @@ extender's catalog would believe its errors.
 
 import itertools
 import json
-import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-import httpx
-
-from tests.e2e.parts.client import Api, ApiError, Json
+from tests.e2e.parts.client import Api, Json
 
 INVENTORY: Final = "slicewise.dev/inventory"
 ALLOCATION: Final = "slicewise.dev/allocation"
@@ -161,7 +157,6 @@ class Watchman:
 
     def __init__(self, api: Api) -> None:
         self._api = api
-        self._stop = threading.Event()
         self.looks = 0
         self.faults: dict[str, None] = {}  # a set that keeps its order
         self.held: dict[tuple[str, str, int | None], set[str]] = defaultdict(set)  # (node, GPU, start) -> pods, ever
@@ -173,20 +168,3 @@ class Watchman:
         for held in held_by(pods):
             self.held[held.node, held.what["uuid"], held.what.get("start")].add(held.pod)
         self.looks += 1
-
-    @contextmanager
-    def watching(self, *, every_s: float = 0.5) -> Iterator["Watchman"]:
-        def walk() -> None:
-            while not self._stop.wait(every_s):
-                try:
-                    self.look()
-                except (httpx.TransportError, ApiError):
-                    continue  # the API server is busy; the next look is near
-
-        thread = threading.Thread(target=walk)
-        thread.start()
-        try:
-            yield self
-        finally:
-            self._stop.set()
-            thread.join()
