@@ -17,6 +17,8 @@ from typing import Any, Final, Self
 from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
+import structlog
+import yaml
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 from kubernetes.aio.config import ConfigException, kube_config
@@ -30,6 +32,8 @@ SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 RELOAD_S: Final = 60.0
 #: Status of a KubeError for which there was no answer at all: what was asked may or may not have happened.
 NO_ANSWER: Final = 0
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class KubeError(Exception):
@@ -173,8 +177,10 @@ class Kube:
         async with self._reading:
             if self._read_at_s > older_than_s:
                 return
-            with contextlib.suppress(KubeError):
+            try:
                 await self._read_credentials()
+            except KubeError as e:
+                log.warning("kube.credentials_not_read", why=e.message)
             self._read_at_s = self._clock()
 
     async def _read_credentials(self) -> None:
@@ -185,7 +191,8 @@ class Kube:
             configuration.client_session_kwargs = {"trust_env": not _is_loopback(configuration.host)}
             identity = _identity(configuration)
             client = self._client if identity == self._identity else RESTClientObject(configuration)
-        except (ConfigException, OSError, ValueError, KeyError) as e:
+        except (ConfigException, yaml.YAMLError, OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+            # the library checks little: a broken kubeconfig shows as any of these
             raise KubeError(NO_ANSWER, "NoCredentials", str(e)) from e
         for old in self._retired:  # it had a whole reload interval to finish its requests
             await old.close()

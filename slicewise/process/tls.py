@@ -1,9 +1,6 @@
 """Certificates that are replaced while the program runs, as cert-manager and the kubelet's Secret mounts do."""
 
-import asyncio
-import contextlib
 import ssl
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +30,7 @@ class CertificateFiles:
         return Material(self.certificate.read_bytes(), self.key.read_bytes(), authority)
 
     def context(self) -> ssl.SSLContext:
-        """A server's context. Raises OSError or ssl.SSLError (which is one): files missing, broken or not of one pair."""
+        """A server's context. Raises OSError (ssl.SSLError is one): files missing, broken or not of one pair."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(self.certificate, self.key)
@@ -71,11 +68,3 @@ class ReloadingContext:
         self._material, self._newest = material, newest
         log.info("tls.reloaded", certificate=str(self._files.certificate))
         return True
-
-
-async def repeat(look: Callable[[], object], *, stop: asyncio.Event, every_s: float = 10.0) -> None:
-    """Call `look` every `every_s` until `stop` is set."""
-    while not stop.is_set():
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), every_s)
-        look()
