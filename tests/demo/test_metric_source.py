@@ -12,7 +12,10 @@ def answer(query: str) -> Vector:
     return [({"pod": "a"}, 1.0), ({"pod": "b"}, 0.1)]
 
 
-async def ask(source: MetricSource, query: str, *, method: str = "GET", status: int = 200, time: str = "") -> Any:
+Json = dict[str, Any]
+
+
+async def ask(source: MetricSource, query: str, *, method: str = "GET", status: int = 200, time: str = "") -> Json:
     asked = {"query": query, "time": time}
     params, form = (asked, None) if method == "GET" else (None, asked)
     url = f"{source.url}/api/v1/query"
@@ -21,7 +24,8 @@ async def ask(source: MetricSource, query: str, *, method: str = "GET", status: 
         session.request(method, url, params=params, data=form) as response,
     ):
         assert response.status == status
-        return await response.json()
+        told: Json = await response.json()
+        return told
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
