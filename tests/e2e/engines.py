@@ -111,7 +111,8 @@ class Load:
         """Which pods run from now on."""
         for gone in self.engines.keys() - set(pods):
             engine = self.engines.pop(gone)
-            self.door.extend(sorted(entry[-1] for entry in [*engine.waiting, *engine.running]))
+            waited, ran = [entry[1] for entry in engine.waiting], [entry[3] for entry in engine.running]
+            self.door.extend(sorted([*waited, *ran]))
         for pod in pods:
             self.engines.setdefault(pod, Engine())
         self._dispatch()

@@ -89,7 +89,7 @@ class Exporter:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class names it)
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class names it
                 pass
 
         self._server = ThreadingHTTPServer((LOOPBACK, 0), Handler)
@@ -195,7 +195,7 @@ def gateway(workload: str) -> str:
 def _gateway_metrics(workload: Workload) -> list[Metric]:
     """What a gateway tells of the whole workload. Each request is a session of its own here."""
     gauges = {"agent_requests_waiting": len(workload.load.door), "agent_sessions_active": workload.load.unfinished}
-    families = []
+    families: list[Metric] = []
     for name, value in gauges.items():
         gauge = GaugeMetricFamily(name, name, labels=["workload"])
         gauge.add_metric([workload.name], value)

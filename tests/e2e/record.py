@@ -63,7 +63,7 @@ def recording_http(upstream: str, shelf: Shelf) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(content)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class names it)
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class names it
             pass
 
     server = ThreadingHTTPServer((LOOPBACK, 0), Handler)

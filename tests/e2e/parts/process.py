@@ -1,6 +1,7 @@
 """A child process of the tests: a log file of its own, readiness with a deadline, ended by its own pid."""
 
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -86,6 +87,15 @@ class Process:
         if self._child is not None:
             self._child.kill()
             self._child.wait()
+
+    def pause(self) -> None:
+        """SIGSTOP: from now on it answers nobody, its sockets stay open."""
+        assert self._child is not None
+        self._child.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._child is not None
+        self._child.send_signal(signal.SIGCONT)
 
     def stop(self, *, grace_s: float = 10.0) -> int | None:
         """SIGTERM, then SIGKILL after `grace_s`. Returns the exit status, None if it never ran."""
