@@ -1,0 +1,126 @@
+"""What both engines offer: a pool of replicas behind a router, advanced from instant to instant."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.serving.times import Times
+from sim.serving.turns import Turns
+
+# vLLM's buckets of vllm:e2e_request_latency_seconds; source: vllm-project/vllm vllm/v1/metrics/loggers.py
+BUCKETS_S: Final = (
+    *(0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0),
+    *(120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0),
+)
+PS_PER_US: Final = 1_000_000
+
+
+class Status(IntEnum):
+    """Of a request. Those that have not come yet are not counted anywhere."""
+
+    FUTURE = 0
+    HELD = 1  #: at the gateway, for want of a ready replica
+    QUEUED = 2
+    RUNNING = 3
+    DONE = 4
+    DROPPED = 5  #: its replica was killed
+    REFUSED = 6  #: longer than the engine's context
+
+
+class Counter(IntEnum):
+    """Columns of a replica's counters; all only grow until the replica goes."""
+
+    PROMPT_TOKENS = 0  #: computed, cached ones not counted
+    CACHED_TOKENS = 1  #: found in the prefix cache
+    GENERATED_TOKENS = 2
+    ARRIVED = 3
+    FINISHED = 4
+    LATENCY_US = 5  #: sum over finished requests, arrival at the gateway to last token
+    WAITED_US = 6  #: sum over finished requests, until first scheduled
+    BUSY_US = 7  #: in iterations that ended
+    PREEMPTED = 8
+    LOST_TOKENS = 9  #: of prefixes computed once more, because the cache that held them was evicted, left or killed
+    BUCKET = 10  #: first of the latency histogram's, one for each of BUCKETS_S and one above
+
+
+COUNTERS: Final = int(Counter.BUCKET) + len(BUCKETS_S) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One kind of replica: how fast it is and what fits in."""
+
+    times: Times
+    kv_blocks: int
+    max_running: int  # vLLM --max-num-seqs
+    token_budget: int  # vLLM --max-num-batched-tokens
+    context_tokens: int  # vLLM --max-model-len
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of each request; times are -1 where it did not come so far."""
+
+    status: NDArray[np.int8]  # (n,)
+    arrival_ps: NDArray[np.int64]  # (n,)
+    scheduled_ps: NDArray[np.int64]  # (n,)
+    first_ps: NDArray[np.int64]  # (n,) first token
+    done_ps: NDArray[np.int64]  # (n,)
+
+
+@dataclass(frozen=True, slots=True)
+class Readout:
+    """What the replicas in `slots` show at an instant."""
+
+    slots: tuple[int, ...]
+    queued: NDArray[np.int64]  # (slots,)
+    running: NDArray[np.int64]  # (slots,)
+    sessions: NDArray[np.int64]  # (slots,) alive: a turn is open, or a tool's answer is awaited
+    kv_used: NDArray[np.int64]  # (slots,) blocks of running requests
+    counters: NDArray[np.int64]  # (slots, COUNTERS)
+
+
+class Pool(Protocol):
+    """Instants are whole picoseconds and never go back. At one instant iterations end first, then requests come, then
+    idle replicas start; what is called between two `run_until` happens at the end of the first."""
+
+    turns: Turns
+
+    def run_until(self, until_ps: int) -> None:
+        """Everything up to and including that instant."""
+        ...
+
+    def add(self, shape: Shape) -> int:
+        """A replica becomes ready; answers its slot, the lowest free one. It takes what the gateway holds."""
+        ...
+
+    def drain(self, slot: int) -> None:
+        """No new requests; those it has go on."""
+        ...
+
+    def remove(self, slot: int) -> int:
+        """The replica is gone; answers how many requests went with it. Their sessions end there."""
+        ...
+
+    def load(self, slot: int) -> int:
+        """Requests queued or running in it."""
+        ...
+
+    def read(self, slots: tuple[int, ...]) -> Readout: ...
+
+    def held(self) -> int:
+        """Requests at the gateway."""
+        ...
+
+    def held_sessions(self) -> int:
+        """Sessions with a request at the gateway."""
+        ...
+
+    def totals(self) -> NDArray[np.int64]:
+        """(COUNTERS,) of all replicas there are and were."""
+        ...
+
+    def outcome(self) -> Outcome: ...

@@ -1,0 +1,54 @@
+"""The load: one row a request; the requests of a session are its turns, in rows that follow one another."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+PS_PER_S: Final = 1_000_000_000_000
+NO_SESSION: Final = -1
+
+
+def to_ps(time_s: float) -> int:
+    return round(time_s * PS_PER_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """`n` requests. A first turn (or a request without session) has its arrival; a later one comes `wait_ps` after the
+    end of the turn before it, if that ended."""
+
+    prompt: NDArray[np.int64]  # (n,) tokens, the whole context that the engine is given
+    output: NDArray[np.int64]  # (n,) tokens, at least 1
+    session: NDArray[np.int64]  # (n,) numbered from 0; NO_SESSION
+    arrival_ps: NDArray[np.int64]  # (n,) of first turns; -1 for later ones
+    wait_ps: NDArray[np.int64]  # (n,) of later turns; 0 for first ones
+    human: NDArray[np.bool_]  # (n,) the wait before it is for a person, not for a tool
+    follows: NDArray[np.bool_]  # (n,) the next row is the session's next turn
+
+    def __len__(self) -> int:
+        return len(self.prompt)
+
+    @property
+    def sessions(self) -> int:
+        return int(self.session.max(initial=NO_SESSION)) + 1
+
+    def first(self) -> NDArray[np.int64]:
+        """Rows that come by themselves, in the order of (arrival, row)."""
+        rows = np.flatnonzero(self.arrival_ps >= 0)
+        return rows[np.argsort(self.arrival_ps[rows], kind="stable")]
+
+
+def open_loop(arrival_s: NDArray[np.float64], prompt: NDArray[np.int64], output: NDArray[np.int64]) -> Turns:
+    """Requests without sessions: nobody waits for an answer before the next one is sent."""
+    n = len(arrival_s)
+    return Turns(
+        prompt=prompt.astype(np.int64),
+        output=output.astype(np.int64),
+        session=np.full(n, NO_SESSION, np.int64),
+        arrival_ps=np.rint(arrival_s * PS_PER_S).astype(np.int64),
+        wait_ps=np.zeros(n, np.int64),
+        human=np.zeros(n, np.bool_),
+        follows=np.zeros(n, np.bool_),
+    )
