@@ -1,4 +1,4 @@
-"""The allocation record: which GPU, or which part of one, each container of a pod holds. Written once, on the Binding."""
+"""The allocation record: what each container of a pod holds of which GPU. Written once, on the Binding."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,6 +1,7 @@
 """What a pod asks for: how many slices, of which shape. Read from its resources and annotations, all faults at once."""
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -97,7 +98,7 @@ class Demand:
 
 
 def busiest(containers: Iterable[ContainerDemand]) -> int:
-    """Most slices held at one time: max(all that run together, each init container with the sidecars started before it).
+    """Most slices held at one time: max(all that run together, each init container with the sidecars before it).
 
     Source: Kubernetes, "Sidecar Containers", resource sharing within containers.
     """
@@ -202,7 +203,7 @@ def _shape(annotations: Mapping[str, str], faults: list[str]) -> Shape:
     )
 
 
-def _contradictions(mode: str, given: Set[str]) -> list[str]:
+def _contradictions(mode: str, given: AbstractSet[str]) -> list[str]:
     faults = []
     if "profile" in given and ("memory" in given or "compute" in given):
         faults.append(

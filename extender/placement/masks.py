@@ -1,8 +1,9 @@
 """Precomputed tables of one GPU model: every question about a GPU's MIG slices is then a look-up.
 
-A GPU's state is one number. Its low bits say which cells (memory slices, or the largest unit that divides every start and
-size) are taken: at most 256 masks on the models known so far. Rules that a mask cannot say (media engines, and counts
-that the geometry does not imply) are small counters above them. Rules: NVIDIA MIG User Guide, "Supported MIG Profiles".
+A GPU's state is one number. Its low bits say which cells (memory slices, or the largest unit that divides every start
+and size) are taken: at most 256 masks on the models known so far. Rules that a mask cannot say (media engines, and
+counts that the geometry does not imply) are small counters above them.
+Rules: NVIDIA MIG User Guide, "Supported MIG Profiles".
 """
 
 from collections.abc import Iterable, Sequence
@@ -60,7 +61,7 @@ def _counters(profiles: Sequence[Profile]) -> list[_Counter]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tables:
-    """s states, p placements (by profile, then start), k profiles. Taking a placement always leads to a higher state."""
+    """s states, p placements (by profile, then start), k profiles. Taking a placement leads to a higher state."""
 
     model: GpuModel
     unit: int  # memory slices in one cell

@@ -105,7 +105,7 @@ class Inventory:
             raise InventoryError(f"annotation {INVENTORY}: want an object with version and gpus")
         if document.get("version") != VERSION:
             raise InventoryError(
-                f"annotation {INVENTORY}: version {document.get('version')!r} is not known to this release; want {VERSION}"
+                f"annotation {INVENTORY}: version {document.get('version')!r} is not known; want {VERSION}"
             )
         gpus: dict[str, Gpu] = {}
         problems: list[GpuProblem] = []
@@ -113,9 +113,8 @@ class Inventory:
             name = str(item.get("uuid") or f"gpus[{i}]") if isinstance(item, dict) else f"gpus[{i}]"
             try:
                 gpu = _gpu(item, known)
-                if gpu.uuid in gpus:
-                    raise _Refused("uuid: another GPU of this node has the same")
-            except (_Refused, msgspec.ValidationError, TablesError) as e:
+                _require(gpu.uuid not in gpus, "uuid", gpu.uuid, "want each GPU once")
+            except (_GpuError, msgspec.ValidationError, TablesError) as e:
                 problems.append(GpuProblem(name, str(e)))
             else:
                 gpus[gpu.uuid] = gpu
@@ -143,7 +142,7 @@ def inventory_text(node: Mapping[str, object]) -> str | None:
     return text if isinstance(text, str) else None
 
 
-class _Refused(ValueError):
+class _GpuError(ValueError):
     """Why one GPU is not used."""
 
 
@@ -183,11 +182,11 @@ def _gpu(item: object, known: Mapping[str, GpuModel]) -> Gpu:
     _require(wire.index >= 0, "index", wire.index, "want >= 0")
     _require(wire.memory_mib > 0, "memory_mib", wire.memory_mib, "want > 0")
     model = _model(wire, known)
-    if wire.mode is Mode.MIG:
-        if not model.profiles:
-            why = "is not MIG-capable" if wire.model in known else "is not in the catalog and no profiles are reported"
-            raise _Refused(f"model: {wire.model!r} {why}; want profiles as NVML reports them")
-        tables(model)  # raises TablesError for a grid that cannot be
+    if model.profiles:
+        tables(model)  # raises TablesError for profiles that cannot be
+    elif wire.mode is Mode.MIG:
+        why = "is not MIG-capable" if wire.model in known else "is not in the catalog and no profiles are reported"
+        raise _GpuError(f"model: {wire.model!r} {why}; want profiles as NVML reports them")
     return Gpu(
         uuid=wire.uuid,
         index=wire.index,
@@ -203,7 +202,7 @@ def _gpu(item: object, known: Mapping[str, GpuModel]) -> Gpu:
 
 def _require(ok: bool, field: str, value: object, rule: str) -> None:
     if not ok:
-        raise _Refused(f"{field}: {rule}, got {value!r}")
+        raise _GpuError(f"{field}: {rule}, got {value!r}")
 
 
 def _model(wire: _GpuWire, known: Mapping[str, GpuModel]) -> GpuModel:
@@ -240,15 +239,15 @@ def _instances(wires: Sequence[_InstanceWire], model: GpuModel) -> tuple[Instanc
         name = profile_name(wire.profile) or wire.profile
         profile = model.profile(name)
         if profile is None:
-            raise _Refused(f"instances[{i}].profile: {wire.profile!r} is no profile of {model.name}")
+            raise _GpuError(f"instances[{i}].profile: {wire.profile!r} is no profile of {model.name}")
         placement = Placement(name, wire.start, wire.size)
         if wire.start not in profile.starts or wire.size != profile.size:
-            raise _Refused(
+            raise _GpuError(
                 f"instances[{i}]: {name} of size {wire.size} at {wire.start} is no placement of {model.name}"
             )
         after = grid.after(state, placement)
         if after is None:
-            raise _Refused(f"instances[{i}]: {placement} overlaps another instance or is one too many")
+            raise _GpuError(f"instances[{i}]: {placement} overlaps another instance or is one too many")
         state = after
         instances.append(Instance(placement, wire.uuid, managed=wire.managed))
     return tuple(sorted(instances, key=lambda i: (i.placement.start, i.placement.profile)))

@@ -17,7 +17,7 @@ class Mode(StrEnum):
 class Media(StrEnum):
     """What a MIG profile takes of the media engines; the profile's name says it.
 
-    Source: NVIDIA MIG User Guide, "Supported MIG Profiles": `+me` and `+me.all` name the extensions, `-me` their absence.
+    Source: NVIDIA MIG User Guide, "Supported MIG Profiles": `+me`, `+me.all` name extensions, `-me` their absence.
     """
 
     SHARE = "share"  # plain and +gfx profiles: the engines that come with the slice

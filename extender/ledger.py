@@ -1,0 +1,355 @@
+"""Who has what: reserved, assumed, bound and terminating, on every GPU of the cluster. The one source of every view.
+
+Rebuilt from the API alone: node inventories and the allocation annotations of bound pods. Only reservations that are
+on their way to the API live here alone, and they expire. No I/O, no locks: one thread calls it.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Final
+
+from extender.placement.allocation import Allocation, AllocationError
+from extender.placement.demand import Demand, DemandError
+from extender.placement.fleet import NO_NODE, Fleet
+from extender.placement.holding import Holding, Phase, mapping, pod_key
+from extender.placement.model import GpuProblem, Inventory, InventoryError, NoInventory, inventory_text
+from extender.placement.node import NOT_SEEN, Node, Problem
+from extender.placement.plan import Misfit, NodeView, Prices, plan
+from extender.placement.scorers import DEFAULT, SCORERS
+from extender.placement.usage import Held
+
+__all__ = ["Holding", "Ledger", "NodeView", "ObjectError", "Phase", "Problem", "Refusal"]
+
+TERMINAL: Final = frozenset({"Succeeded", "Failed"})
+NO_REPORT: Final = NoInventory("no inventory: the node agent has not reported its GPUs")
+
+
+class ObjectError(ValueError):
+    """Not a Pod or Node object that the API server could have sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a pod cannot be assumed on a node."""
+
+    why: str
+
+
+class Ledger:
+    """Keeps every node's state and the fleet's arrays in step.
+
+    `stale_after_s`: an inventory whose heartbeat is older is not used. `assume_ttl_s`: a reservation that is neither
+    confirmed nor forgotten ends after this; longer than the longest Binding call. `scorer`: a name of SCORERS.
+    """
+
+    def __init__(self, *, stale_after_s: float = 60.0, assume_ttl_s: float = 120.0, scorer: str = DEFAULT) -> None:
+        if scorer not in SCORERS:
+            raise ValueError(f"scorer: want one of {', '.join(SCORERS)}, got {scorer!r}")
+        self.stale_after_s = stale_after_s
+        self.assume_ttl_s = assume_ttl_s
+        self.scorer = SCORERS[scorer]
+        self.fleet = Fleet()
+        self._nodes: dict[str, Node] = {}
+        self._texts: dict[str, str] = {}  # inventory annotations as read last
+        self._renewed_s: dict[str, float] = {}
+        self._where: dict[str, str] = {}  # node of each pod that holds something
+        self._nominees: dict[str, dict[str, Demand]] = {}  # by node, then uid
+        self._nominated: dict[str, str] = {}  # node of each nominee
+        self._pod_problems: dict[str, Problem] = {}
+
+    # ---- nodes -------------------------------------------------------------------------------------------------
+
+    def put_node(self, name: str, inventory: Inventory | NoInventory, refused: Iterable[GpuProblem] = ()) -> None:
+        """A node's GPUs as reported now. `refused`: the GPUs that its inventory had and that are not used."""
+        node = self._nodes.setdefault(name, Node(name))
+        node.report(inventory, refused)
+        self._texts.pop(name, None)
+        if isinstance(inventory, NoInventory):
+            if name in self.fleet.slots:
+                self.fleet.drop(name)
+            return
+        self.fleet.put(name, list(zip(node.gpus, node.usages, node.base(), strict=True)))
+        self.fleet.renewed_s[self.fleet.slots[name]] = self._renewed_s.get(name, -inf)
+
+    def put_node_object(self, node: Mapping[str, object]) -> None:
+        """A Node object (its JSON). Reads the inventory annotation only if it changed."""
+        name = _text(mapping(node.get("metadata")), "name", "Node")
+        text = inventory_text(node)
+        if text is None:
+            self.put_node(name, NO_REPORT)
+        elif self._texts.get(name) != text:
+            try:
+                self.put_node(name, *Inventory.parse(text))
+            except InventoryError as e:
+                self.put_node(name, NoInventory(f"unreadable inventory: {e}"))
+            self._texts[name] = text
+
+    def drop_node(self, name: str) -> None:
+        """The node is gone. What its pods hold is remembered until they are gone too."""
+        if name not in self._nodes:
+            return
+        self._texts.pop(name, None)
+        self._renewed_s.pop(name, None)
+        if name in self.fleet.slots:
+            self.fleet.drop(name)
+        self._nodes[name].report(NOT_SEEN)
+        self._tidy(name)
+
+    def replace_nodes(self, nodes: Iterable[Mapping[str, object]]) -> None:
+        """The full list: nodes that are not in it are gone."""
+        seen = set()
+        for node in nodes:
+            self.put_node_object(node)
+            seen.add(_text(mapping(node.get("metadata")), "name", "Node"))
+        for name in self._nodes.keys() - seen:
+            self.drop_node(name)
+
+    def heartbeat(self, name: str, renewed_s: float) -> None:
+        """The node agent was alive at `renewed_s`, seconds since the epoch. May come before the node itself."""
+        self._renewed_s[name] = renewed_s
+        slot = self.fleet.slots.get(name, NO_NODE)
+        if slot != NO_NODE:
+            self.fleet.renewed_s[slot] = renewed_s
+
+    # ---- pods from the API -------------------------------------------------------------------------------------
+
+    def put_pod(self, pod: Mapping[str, object]) -> None:
+        """A Pod object (its JSON) as the API has it now. Raises ObjectError if it has no uid."""
+        meta, spec = mapping(pod.get("metadata")), mapping(pod.get("spec"))
+        status = mapping(pod.get("status"))
+        uid = _text(meta, "uid", "Pod")
+        if status.get("phase") in TERMINAL:
+            self.drop_pod(uid)
+            return
+        node = spec.get("nodeName")
+        if isinstance(node, str) and node:
+            self._drop_nominee(uid)
+            self._put_bound(uid, node, pod)
+        else:
+            self._put_pending(uid, status.get("nominatedNodeName"), pod)
+
+    def drop_pod(self, uid: str) -> None:
+        """The pod object is gone: so are its processes, and its slices are free."""
+        self._drop_nominee(uid)
+        self._pod_problems.pop(uid, None)
+        self._release(uid)
+
+    def replace_pods(self, pods: Iterable[Mapping[str, object]], now_s: float) -> None:
+        """The full list: pods that are not in it are gone.
+
+        The list may be older than a Binding of ours, so a confirmed pod that it does not show gets the time of a
+        reservation to appear.
+        """
+        seen = set()
+        for pod in pods:
+            self.put_pod(pod)
+            seen.add(mapping(pod.get("metadata")).get("uid"))
+        for uid in (self._where.keys() | self._nominated.keys() | self._pod_problems.keys()) - seen:
+            holding = self.holding(uid)
+            if holding is None or holding.phase in {Phase.BOUND, Phase.TERMINATING}:
+                self.drop_pod(uid)
+            elif holding.phase is Phase.CONFIRMED and holding.expires_s == inf:
+                self._hold(replace(holding, expires_s=now_s + self.assume_ttl_s))
+
+    # ---- reservations ------------------------------------------------------------------------------------------
+
+    def assume(self, uid: str, pod_key: str, demand: Demand, node: str, now_s: float) -> Allocation | Refusal:
+        """Reserves a place for a pod. The same pod on the same node gets the same answer, however often it asks."""
+        if demand.uid != uid:
+            return Refusal(f"the demand is of pod {demand.uid}, not of {uid}")
+        current = self.holding(uid)
+        if current is not None and current.node == node:
+            if current.phase is Phase.ASSUMED:
+                self._hold(replace(current, expires_s=now_s + self.assume_ttl_s))
+            return current.allocation
+        if current is not None and current.phase is not Phase.ASSUMED:
+            return Refusal(f"the pod is already bound to {current.node}")
+        why = self.unusable(node, now_s)
+        if why is not None:
+            return Refusal(why)
+        self._release(uid)  # an attempt on another node that nobody forgot
+        chosen = plan(demand, self.view_for(node, demand), self.prices())
+        if isinstance(chosen, Misfit):
+            return Refusal(chosen.why)
+        self._hold(
+            Holding(
+                uid=uid,
+                key=pod_key,
+                node=node,
+                tenant=demand.tenant,
+                priority=demand.priority,
+                phase=Phase.ASSUMED,
+                allocation=chosen,
+                static=demand.static,
+                expires_s=now_s + self.assume_ttl_s,
+            )
+        )
+        return chosen
+
+    def confirm(self, uid: str) -> bool:
+        """The API took the Binding. False: the reservation is not known any more (it expired before)."""
+        holding = self.holding(uid)
+        if holding is None:
+            return False
+        if holding.phase is Phase.ASSUMED:
+            self._hold(replace(holding, phase=Phase.CONFIRMED, expires_s=inf))
+        return True
+
+    def forget(self, uid: str) -> None:
+        """The Binding failed for good. What the API has confirmed stays."""
+        holding = self.holding(uid)
+        if holding is not None and holding.phase is Phase.ASSUMED:
+            self._release(uid)
+
+    def expire(self, now_s: float) -> tuple[Holding, ...]:
+        """Ends the reservations whose time is over, and returns them."""
+        over = tuple(h for h in self.holdings() if h.expires_s <= now_s)
+        for holding in over:
+            self._release(holding.uid)
+        return over
+
+    # ---- views -------------------------------------------------------------------------------------------------
+
+    def holding(self, uid: str) -> Holding | None:
+        node = self._where.get(uid)
+        return None if node is None else self._nodes[node].pods[uid]
+
+    def holdings(self) -> tuple[Holding, ...]:
+        return tuple(self._nodes[node].pods[uid] for uid, node in self._where.items())
+
+    def static_room(self, name: str) -> tuple[Counter[str], Counter[str]]:
+        """Existing MIG instances of a node by profile: those that no pod has, and all."""
+        return self._nodes[name].static_room()
+
+    def node(self, name: str) -> Node | None:
+        return self._nodes.get(name)
+
+    def nodes(self) -> tuple[str, ...]:
+        """Every node that the API has shown, or on which a pod holds something."""
+        return tuple(self._nodes)
+
+    def nominees(self, node: str, demand: Demand) -> list[Demand]:
+        """Pods for which room is made on a node and that go before a demand: the most important first."""
+        found = [
+            d
+            for d in self._nominees.get(node, {}).values()
+            if d.uid != demand.uid and d.uid not in self._where and d.priority >= demand.priority
+        ]
+        return sorted(found, key=lambda d: (-d.priority, d.key))
+
+    def special_nodes(self, demand: Demand) -> set[str]:
+        """Nodes where a demand has a reservation of its own, or where nominated pods go before it."""
+        found = {node for node in self._nominees if self.nominees(node, demand)}
+        own = self._where.get(demand.uid)
+        return found | {own} if own is not None else found
+
+    def view_for(self, node: str, demand: Demand, without: AbstractSet[str] = frozenset()) -> NodeView:
+        """What a node can give to a demand: less what nominated pods of at least its priority wait for.
+
+        A nominee's place may still be held by the pods that leave for it; then it is kept among those.
+        """
+        state = self._nodes[node]
+        without = without | {demand.uid}
+        extra: list[Held] = []
+        static: Counter[str] = Counter()
+        for nominee in self.nominees(node, demand):
+            leaving = frozenset(h.uid for h in state.pods.values() if h.phase is Phase.TERMINATING)
+            lesser = frozenset(h.uid for h in state.pods.values() if h.priority < nominee.priority)
+            for gone in (frozenset[str](), leaving, leaving | lesser):
+                place = plan(nominee, state.view(without | gone, extra, static), self.prices())
+                if isinstance(place, Allocation):
+                    extra += [Held(nominee.uid, nominee.tenant, g) for g in place.grants()]
+                    static.update(dict(nominee.static))
+                    break
+        return state.view(without, extra, static)
+
+    def unusable(self, node: str, now_s: float) -> str | None:
+        """Why a node is not used at all; None if it is."""
+        known = self._nodes.get(node)
+        inventory = NOT_SEEN if known is None else known.inventory
+        if isinstance(inventory, NoInventory):
+            return inventory.why
+        fresh = now_s - self._renewed_s.get(node, -inf) <= self.stale_after_s
+        return None if fresh else self.stale()
+
+    def stale(self) -> str:
+        return f"stale inventory: no heartbeat of the node agent for {self.stale_after_s:g} s"
+
+    def prices(self) -> Prices:
+        """The scorer's prices now; to be asked for again when something changed."""
+        return Prices(self.fleet, self.scorer)
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Everything that does not add up, by node."""
+        found = [p for node in self._nodes.values() for p in node.problems()]
+        return tuple(sorted([*found, *self._pod_problems.values()], key=lambda p: (p.node, p.why)))
+
+    # ---- inside ------------------------------------------------------------------------------------------------
+
+    def _put_bound(self, uid: str, node: str, pod: Mapping[str, object]) -> None:
+        self._pod_problems.pop(uid, None)
+        try:
+            holding = Holding.of(pod, uid, node)
+        except (DemandError, AllocationError) as e:
+            self._pod_problems[uid] = Problem(node, f"pod {pod_key(pod)} is bound, and what it holds is not known: {e}")
+            known = self.holding(uid)
+            if known is not None and known.node != node:
+                self._release(uid)  # a reservation elsewhere, overtaken by the API
+            return
+        if holding is None:
+            self._release(uid)
+        else:
+            self._hold(holding)
+
+    def _put_pending(self, uid: str, node: object, pod: Mapping[str, object]) -> None:
+        self._drop_nominee(uid)
+        if not isinstance(node, str) or not node:
+            return
+        try:
+            demand = Demand.of(pod)
+        except DemandError:
+            return  # it will be refused when it is scheduled, with this reason
+        if demand is not None:
+            self._nominated[uid] = node
+            self._nominees.setdefault(node, {})[uid] = demand
+
+    def _drop_nominee(self, uid: str) -> None:
+        node = self._nominated.pop(uid, None)
+        if node is not None:
+            del self._nominees[node][uid]
+            if not self._nominees[node]:
+                del self._nominees[node]
+
+    def _hold(self, holding: Holding) -> None:
+        if self._where.get(holding.uid, holding.node) != holding.node:
+            self._release(holding.uid)
+        self._where[holding.uid] = holding.node
+        node = self._nodes.setdefault(holding.node, Node(holding.node))
+        self._tell_fleet(node, node.hold(holding))
+
+    def _release(self, uid: str) -> None:
+        name = self._where.pop(uid, None)
+        if name is not None:
+            node = self._nodes[name]
+            self._tell_fleet(node, node.release(uid))
+            self._tidy(name)
+
+    def _tell_fleet(self, node: Node, changed: Iterable[int]) -> None:
+        for position in changed:
+            self.fleet.update(self.fleet.slots[node.name], position, node.gpus[position], node.usages[position])
+
+    def _tidy(self, name: str) -> None:
+        """Forgets a node that the API does not have and on which nothing is held any more."""
+        node = self._nodes[name]
+        if node.inventory is NOT_SEEN and not node.pods:
+            del self._nodes[name]
+
+
+def _text(meta: Mapping[str, object], field: str, kind: str) -> str:
+    value = meta.get(field)
+    if isinstance(value, str) and value:
+        return value
+    raise ObjectError(f"{kind} metadata.{field}: want the text that the API server gives, got {value!r}")

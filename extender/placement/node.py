@@ -1,0 +1,154 @@
+"""One node: its GPUs, who holds what of each, and what is left. Changing a pod recounts only the GPUs that it holds."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Final
+
+from extender.placement.allocation import MigSlice
+from extender.placement.holding import Holding
+from extender.placement.model import Gpu, GpuProblem, Inventory, NoInventory
+from extender.placement.plan import NodeView
+from extender.placement.profile import Placement
+from extender.placement.usage import Held, Usage, usage
+
+NOT_SEEN: Final = NoInventory("no inventory: the node has not been seen")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something for a person to look at. What it concerns stays occupied or unused, never given twice."""
+
+    node: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.node}: {self.why}"
+
+
+class Node:
+    """Mutable; owned by the ledger. `usages` stand in the order of the inventory's GPUs."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.inventory: Inventory | NoInventory = NOT_SEEN
+        self.refused: tuple[GpuProblem, ...] = ()
+        self.position: dict[str, int] = {}
+        self.usages: list[Usage] = []
+        self.pods: dict[str, Holding] = {}
+        self._holders: dict[str, dict[str, Holding]] = {}  # by GPU, then pod
+        self._conflicts: dict[str, tuple[str, ...]] = {}
+        self._static: tuple[Counter[str], Counter[str]] | None = None  # None: to be counted again
+
+    @property
+    def gpus(self) -> tuple[Gpu, ...]:
+        return self.inventory.gpus if isinstance(self.inventory, Inventory) else ()
+
+    def report(self, inventory: Inventory | NoInventory, refused: Iterable[GpuProblem] = ()) -> None:
+        """What the node's agent says now."""
+        self.inventory, self.refused, self._static = inventory, tuple(refused), None
+        self.position = {gpu.uuid: i for i, gpu in enumerate(self.gpus)}
+        counted = [usage(gpu, self._held(gpu.uuid)) for gpu in self.gpus]
+        self.usages = [left for left, _ in counted]
+        self._conflicts = {gpu.uuid: why for gpu, (_, why) in zip(self.gpus, counted, strict=True) if why}
+
+    def hold(self, holding: Holding) -> list[int]:
+        """Takes a pod in, in place of what was known of it. Returns the positions of the GPUs that changed."""
+        before = self.pods.get(holding.uid)
+        self.pods[holding.uid] = holding
+        for uuid in before.uuids - holding.uuids if before else ():
+            del self._holders[uuid][holding.uid]
+        for uuid in holding.uuids:
+            self._holders.setdefault(uuid, {})[holding.uid] = holding
+        return self._recount(holding.uuids | (before.uuids if before else frozenset()))
+
+    def release(self, uid: str) -> list[int]:
+        """Lets a pod go. Returns the positions of the GPUs that changed."""
+        holding = self.pods.pop(uid)
+        for uuid in holding.uuids:
+            del self._holders[uuid][uid]
+            if not self._holders[uuid]:
+                del self._holders[uuid]
+        return self._recount(holding.uuids)
+
+    def base(self) -> list[Usage]:
+        """What would be left of each GPU without any pod."""
+        return [usage(gpu, ())[0] for gpu in self.gpus]
+
+    def view(
+        self, without: AbstractSet[str] = frozenset(), extra: Sequence[Held] = (), static: Counter[str] | None = None
+    ) -> NodeView:
+        """What the usable GPUs can give: as things are, or without some pods, or beside some that are expected."""
+        touched = {h.grant.uuid for h in extra}
+        for uid in without:
+            if uid in self.pods:
+                touched |= self.pods[uid].uuids
+        gpus = []
+        for gpu, now in zip(self.gpus, self.usages, strict=True):
+            if gpu.usable:
+                beside = [h for h in extra if h.grant.uuid == gpu.uuid]
+                left = usage(gpu, [*self._held(gpu.uuid, without), *beside])[0] if gpu.uuid in touched else now
+                gpus.append((gpu, left))
+        return NodeView(self.name, tuple(gpus), self.static_room(without & self.pods.keys())[0] - (static or Counter()))
+
+    def static_room(self, without: Collection[str] = ()) -> tuple[Counter[str], Counter[str]]:
+        """Existing MIG instances that pods reach through NVIDIA's plugin, by profile: those that are free, and all.
+
+        Not among them: what our agent made, and what a pod holds by its allocation.
+        """
+        if without or self._static is None:
+            capacity = self._static_capacity()
+            room = capacity - self._static_taken(without), capacity
+            if without:
+                return room
+            self._static = room
+        return self._static
+
+    def problems(self) -> list[Problem]:
+        """Refused GPUs, contradictions between holders, and holders of GPUs that the node does not report."""
+        found = [Problem(self.name, f"GPU {p}") for p in self.refused]
+        found += [Problem(self.name, why) for _, whys in sorted(self._conflicts.items()) for why in whys]
+        if isinstance(self.inventory, Inventory):
+            gone = sorted(set(self._holders) - set(self.position))
+            found += [
+                Problem(self.name, f"pods {', '.join(sorted(self._holders[uuid]))} hold {uuid}, which is not reported")
+                for uuid in gone
+            ]
+            short = self._static_taken() - self._static_capacity()
+            found += [Problem(self.name, f"{n} more {p} are used than instances exist") for p, n in short.items()]
+        return found
+
+    def _is_held(self, uuid: str, placement: Placement) -> bool:
+        return any(isinstance(h.grant, MigSlice) and h.grant.placement == placement for h in self._held(uuid))
+
+    def _static_capacity(self) -> Counter[str]:
+        return Counter(
+            i.placement.profile
+            for gpu in self.gpus
+            if gpu.healthy
+            for i in gpu.instances
+            if not i.managed and not self._is_held(gpu.uuid, i.placement)
+        )
+
+    def _static_taken(self, without: Collection[str] = ()) -> Counter[str]:
+        taken: Counter[str] = Counter()
+        for holding in self.pods.values():
+            if holding.static and holding.uid not in without:
+                taken.update(dict(holding.static))
+        return taken
+
+    def _held(self, uuid: str, without: Collection[str] = ()) -> list[Held]:
+        holders = self._holders.get(uuid, {})
+        return [held for uid in sorted(holders) if uid not in without for held in holders[uid].held(uuid)]
+
+    def _recount(self, uuids: Iterable[str]) -> list[int]:
+        self._static = None
+        changed = sorted(self.position[uuid] for uuid in uuids if uuid in self.position)
+        for i in changed:
+            gpu = self.gpus[i]
+            self.usages[i], why = usage(gpu, self._held(gpu.uuid))
+            self._conflicts.pop(gpu.uuid, None)
+            if why:
+                self._conflicts[gpu.uuid] = why
+        return changed

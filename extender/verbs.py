@@ -1,0 +1,226 @@
+"""The scheduler's questions, answered without side effects: which nodes fit, which fit best, whom to evict.
+
+Array answers for all nodes; the few nodes where a nominated pod waits, or where the pod has a reservation already, are
+looked at one by one. Every refused node has its reason.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import compress, repeat
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extender.ledger import Ledger
+from extender.placement.allocation import Allocation
+from extender.placement.demand import Demand, Shape
+from extender.placement.fleet import NO_NODE, Kind, Lookup, share_size
+from extender.placement.plan import Prices, plan
+from extender.placement.profile import Mode
+from extender.placement.reasons import reasons
+from extender.placement.room import ROOM, fitting
+from extender.placement.scorers import Shares
+from extender.placement.victims import cheapest
+
+MAX_SCORE: Final = 10  # kubernetes/kube-scheduler extender/v1: MaxExtenderPriority
+#: So many of the best price levels get a score of their own; all others share the scores that are left.
+OWN_LEVELS: Final = 6
+KEPT: Final = "room is kept for a nominated pod of equal or higher priority"
+
+
+@dataclass(frozen=True, slots=True)
+class Filtered:
+    """Nodes that fit, nodes where evicting pods could help, and nodes where nothing that the scheduler does can."""
+
+    fit: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    unresolvable: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Eviction:
+    """Pods to evict from a node, by uid. `pdb_violations` is the scheduler's own count, passed through."""
+
+    uids: tuple[str, ...] = ()
+    pdb_violations: int = 0
+
+
+def filter_nodes(ledger: Ledger, demand: Demand, names: Sequence[str], now_s: float) -> Filtered:
+    """Which of the named nodes have room for a demand now. `fit` keeps the order of `names`."""
+    fleet = ledger.fleet
+    slots = _slots(ledger, names)
+    fresh = (fleet.renewed_s >= now_s - ledger.stale_after_s)[slots]
+    answer = Filtered()
+    if demand.shape is None:
+        fits = _static_fits(ledger, demand, names, fresh, answer)
+    else:
+        lookup = fleet.lookup(demand.shape)
+        fits = fitting(fleet, lookup, demand)[slots] & fresh
+        _look_closer(ledger, demand, names, fits, answer)
+        refused = np.flatnonzero(~fits & fresh)
+        if len(refused):
+            whys = reasons(fleet, lookup, demand, slots[refused])
+            for i, why in zip(refused.tolist(), whys, strict=True):
+                (answer.failed if why.resolvable else answer.unresolvable).setdefault(names[i], why.text)
+    for i in np.flatnonzero(~fresh).tolist():
+        answer.unresolvable[names[i]] = ledger.unusable(names[i], now_s) or ledger.stale()
+    answer.fit.extend(compress(names, fits.tolist()))
+    return answer
+
+
+def score_nodes(ledger: Ledger, demand: Demand, names: Sequence[str], now_s: float) -> list[tuple[str, int]]:
+    """Each named node with its score, 0 … 10: higher is better, the best few price levels apart from one another."""
+    slots = _slots(ledger, names)
+    if demand.shape is None:
+        price = np.array([_static_price(ledger, demand, name) for name in names])
+    else:
+        price = _prices(ledger, demand, demand.shape)[slots]
+    price[ledger.fleet.renewed_s[slots] < now_s - ledger.stale_after_s] = np.inf
+    own = ledger.holding(demand.uid)
+    if own is not None and own.node in names:
+        price[names.index(own.node)] = -np.inf
+    return list(zip(names, spread(price).tolist(), strict=True))
+
+
+def pick_victims(
+    ledger: Ledger, demand: Demand, candidates: Mapping[str, Eviction], now_s: float
+) -> dict[str, Eviction]:
+    """For each candidate node the pods to evict: those given, and where they are not enough the cheapest others.
+
+    Nodes where no allowed eviction helps are left out, and so are nodes where nobody has to go.
+    """
+    found = {}
+    for name, given in candidates.items():
+        node = ledger.node(name)
+        if node is None or ledger.unusable(name, now_s) is not None:
+            continue
+        uids = cheapest(demand, node, frozenset(given.uids), partial(_fits, ledger, demand, name))
+        if uids:
+            order = [*given.uids, *sorted(uids.difference(given.uids))]
+            found[name] = Eviction(tuple(dict.fromkeys(order)), given.pdb_violations)
+    return found
+
+
+def spread(price: NDArray[np.float64]) -> NDArray[np.int64]:  # (n,)
+    """Scores 0 … 10 of prices: equal prices have equal scores, a lower price never has the lower score.
+
+    The best levels get 10, 9, 8, …; where there are more than 11 levels the others share what is left in equal parts.
+    An infinite price has score 0.
+    """
+    levels, level = np.unique(price, return_inverse=True)
+    count = int((levels < np.inf).sum())
+    rank = np.arange(len(levels))
+    score = MAX_SCORE - rank
+    if count > MAX_SCORE + 1:
+        rest = MAX_SCORE - OWN_LEVELS
+        shared = rest - (rank - OWN_LEVELS) * (rest + 1) // (count - OWN_LEVELS)
+        score = np.where(rank < OWN_LEVELS, score, shared)
+    return np.asarray(np.where(levels < np.inf, score, 0)[level])
+
+
+# ---- inside ----------------------------------------------------------------------------------------------------
+
+
+def _slots(ledger: Ledger, names: Sequence[str]) -> NDArray[np.intp]:
+    """Columns of the fleet; NO_NODE for nodes without an inventory, whose heartbeat is never fresh."""
+    return np.fromiter(map(ledger.fleet.slots.get, names, repeat(NO_NODE)), np.intp, len(names))
+
+
+def _fits(ledger: Ledger, demand: Demand, name: str, gone: frozenset[str] = frozenset()) -> bool:
+    return isinstance(plan(demand, ledger.view_for(name, demand, gone), ledger.prices()), Allocation)
+
+
+def _look_closer(
+    ledger: Ledger, demand: Demand, names: Sequence[str], fits: NDArray[np.bool_], answer: Filtered
+) -> None:
+    """Nodes where a nominated pod goes first, or where the demand has a reservation already."""
+    special = ledger.special_nodes(demand)
+    for i in [i for i, name in enumerate(names) if name in special] if special else ():
+        own = ledger.holding(demand.uid)
+        before = bool(fits[i])
+        fits[i] = (own is not None and own.node == names[i]) or _fits(ledger, demand, names[i])
+        if before and not fits[i]:
+            answer.failed[names[i]] = KEPT
+
+
+def _static_fits(
+    ledger: Ledger, demand: Demand, names: Sequence[str], fresh: NDArray[np.bool_], answer: Filtered
+) -> NDArray[np.bool_]:
+    """Static MIG: existing instances that nobody has, counted by node."""
+    fits = fresh.copy()
+    for i in np.flatnonzero(fresh).tolist():
+        free, existing = ledger.static_room(names[i])
+        for profile, count in demand.static:
+            if existing[profile] < count:
+                fits[i] = False
+                answer.unresolvable[names[i]] = f"{_instances(existing[profile], profile)}, wants {count}"
+                break
+            if free[profile] < count:
+                fits[i] = False
+                answer.failed[names[i]] = f"{_instances(existing[profile], profile)}: {free[profile]} of {count} free"
+    _look_closer(ledger, demand, names, fits, answer)
+    return fits
+
+
+def _instances(count: int, profile: str) -> str:
+    return f"{count or 'no'} existing {profile} {'instance' if count == 1 else 'instances'}"
+
+
+def _static_price(ledger: Ledger, demand: Demand, name: str) -> float:
+    """Fewest instances left over first."""
+    if name not in ledger.fleet.slots:
+        return np.inf
+    free, _ = ledger.static_room(name)
+    left = [free[profile] - count for profile, count in demand.static]
+    return float(sum(left)) if min(left) >= 0 else np.inf
+
+
+def _prices(ledger: Ledger, demand: Demand, shape: Shape) -> NDArray[np.float64]:  # (n,)
+    """Price of the demand on every node of the fleet, infinite where it does not fit.
+
+    For several slices: the cheapest of each GPU together, repeated where there are fewer GPUs than slices.
+    """
+    fleet, prices = ledger.fleet, ledger.prices()
+    lookup = fleet.lookup(shape)
+    best = np.full(len(fleet.renewed_s), np.inf)
+    for mode in shape.modes:
+        fits = ROOM[mode](fleet, lookup, demand) >= demand.count
+        best = np.minimum(best, np.where(fits, _PRICE[mode](ledger, demand, lookup, prices), np.inf))
+    return best
+
+
+def _mig_price(ledger: Ledger, demand: Demand, lookup: Lookup, prices: Prices) -> NDArray[np.float64]:
+    return _together(prices.cheapest(lookup.shape).take(ledger.fleet.state), demand.count)
+
+
+def _share_price(ledger: Ledger, demand: Demand, lookup: Lookup, prices: Prices) -> NDArray[np.float64]:
+    fleet = ledger.fleet
+    fits = fleet.share_fits(lookup, demand.tenant)
+    mib, pct = share_size(lookup.shape, fleet.total_mib[fits])
+    total, free_mib, free_pct = (a[fits].astype(np.float64) for a in (fleet.total_mib, fleet.free_mib, fleet.free_pct))
+    after = Shares(total, free_mib - mib, free_pct - pct)
+    each = np.full(fits.shape, np.inf)
+    each[fits] = prices.shares(Shares(total, free_mib, free_pct), after)
+    return _together(each, demand.count)
+
+
+def _whole_price(ledger: Ledger, demand: Demand, lookup: Lookup, prices: Prices) -> NDArray[np.float64]:
+    fleet = ledger.fleet
+    fits = fleet.whole_fits(lookup)
+    shared = (fits & (fleet.kind == Kind.MPS)).sum(axis=0)
+    return prices.whole(fits.sum(axis=0) - shared, shared, demand.count)
+
+
+_PRICE: Final = {Mode.MIG: _mig_price, Mode.MPS: _share_price, Mode.EXCLUSIVE: _whole_price}
+
+
+def _together(each: NDArray[np.float64], count: int) -> NDArray[np.float64]:  # (w, n) -> (n,)
+    if count == 1:
+        return np.asarray(each.min(axis=0))
+    cheapest_first = np.sort(each, axis=0)[: min(count, len(each))]
+    usable = np.isfinite(cheapest_first)
+    total = np.where(usable, cheapest_first, 0).sum(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(usable.any(axis=0), total * (count / usable.sum(axis=0)), np.inf)
