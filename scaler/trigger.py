@@ -175,7 +175,7 @@ class Trigger(BaseModel):
     def sizing(self) -> Policy:
         """The policy with its numbers."""
         parts = tuple(_parts(self))
-        return parts[0] if self.policy != "composite" else Composite(parts=parts)
+        return parts[0] if len(parts) == 1 else Composite(parts=parts)
 
     @property
     def windows(self) -> Windows:

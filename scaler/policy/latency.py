@@ -92,7 +92,7 @@ class Latency:
 
         if load.service_s > reachable_s:
             why = (
-                f"p95Target {self.p95_target_s:g} s is out of reach: {load.service_s:g} s of service alone, and at most "
+                f"p95Target {self.p95_target_s:g} s is out of reach: {load.service_s:g} s of service each, and at most "
                 f"{reachable_s:.3g} s leave room for a wait; sized for {UTILISATION:.0%} busy slots"
             )
             by_use = replicas_for(load.rate_per_s * load.service_s, self.slots * UTILISATION)

@@ -44,7 +44,7 @@ def sojourn_tail(t_s: float, *, arrivals_per_s: float, service_s: float, servers
 
 
 def sojourn_quantile(p: float, *, arrivals_per_s: float, service_s: float, servers: int) -> float:
-    """The time [s] within which a share `p` of all requests ends, to 0.1 %; infinite where the servers cannot keep up."""
+    """The time [s] within which a share `p` of requests ends, to 0.1 %; infinite where the servers cannot keep up."""
     if arrivals_per_s * service_s >= servers:
         return inf
     low_s, high_s = 0.0, service_s
