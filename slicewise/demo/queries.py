@@ -17,12 +17,11 @@ FEWEST_REQUESTS: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """`epoch_s`: seconds since the epoch at cluster time 0."""
+    """What the metric source knows about `subject`, in the words of `preset`."""
 
     world: World
     subject: Subject
     preset: Preset
-    epoch_s: float
 
     def answer(self, query: str) -> Vector:
         """Raises UnknownQueryError."""
@@ -71,7 +70,7 @@ class Answers:
 
     def _newest_s(self) -> float | None:
         times = self.world.scrapes.gauge(lambda scrape: scrape.at_s).values()
-        return max(times) + self.epoch_s if times else None
+        return max(times) + self.world.epoch_s if times else None
 
     def _queue(self) -> float | None:
         """Waiting in the engines, and at the gateway while no pod is open."""

@@ -8,12 +8,13 @@ from typing import Final
 
 from slicewise.demo.agents import percentile
 from slicewise.demo.autoscaler import Autoscaler
-from slicewise.demo.cluster import GPU_NODES, WORKLOAD
+from slicewise.demo.cluster import GPU_NODES
 from slicewise.demo.controllers import PODS, is_leaving, is_ready
 from slicewise.demo.kube_scheduler import NODES
 from slicewise.demo.promises import INVENTORY, Json, Part, parts
 from slicewise.demo.scene import Block, Curve, GpuPicture, Line, NodePicture, Scene
 from slicewise.demo.story import ROUND_S, chapter
+from slicewise.demo.tags import Tags, style
 from slicewise.demo.world import World
 
 SAMPLE_S: Final = 5.0
@@ -21,17 +22,13 @@ SAMPLE_S: Final = 5.0
 P95_WINDOW_S: Final = 120.0
 UNITS: Final = 8
 KEPT_LINES: Final = 200
-COLOURS: Final = (
-    *("#7fd1ff", "#ffd17f", "#9fe89f", "#ffa8a8", "#d0b0ff", "#7fe8d8"),
-    *("#ffc0e8", "#c8e070", "#a8c0ff", "#ffb870", "#b0f0c0", "#e8d8a0"),
-)
-GUEST_STYLE: Final = "white on grey35"
 LEGEND: Final = "cN: agents (coder)   eN iN nN tN: guests   ·· free"
 
 
 @dataclass(slots=True)
 class Stage:
     world: World
+    tags: Tags
     autoscaler: Autoscaler
     p95_target_s: float
     speed: float
@@ -46,7 +43,6 @@ class Stage:
     p95_s: list[float | None] = field(default_factory=list)
     allocated: list[float] = field(default_factory=list)
     slices: list[int] = field(default_factory=list)
-    _tags: dict[str, str] = field(default_factory=dict)
     _sampled_s: float = 0.0
 
     def sample(self) -> None:
@@ -129,7 +125,7 @@ class Stage:
 
     def _blocks(self, gpu: Json, held: Mapping[str, list[Part]], pods: Mapping[str, Json]) -> list[Block]:
         blocks, next_free = [], 0.0
-        for part in sorted(held.get(gpu["uuid"], []), key=lambda part: (part.start, self.tag(part.pod))):
+        for part in sorted(held.get(gpu["uuid"], []), key=lambda part: (part.start, part.pod)):
             start, size, name = float(part.start), float(part.size), part.profile.split(".")[0]
             if part.mode == "mps":
                 start, size = next_free, UNITS * part.memory_mib / gpu["memory_mib"]
@@ -137,24 +133,10 @@ class Stage:
                 next_free += size
             elif part.mode == "exclusive":
                 start, size, name = 0.0, float(UNITS), "whole GPU"
-            pod = pods[part.pod]
+            pod, tag = pods[part.pod], self.tags.of(part.pod)
             unready = is_leaving(pod) or not is_ready(pod)
-            blocks.append(Block(start, size, self.tag(part.pod), name, style(self.tag(part.pod)), starting=unready))
+            blocks.append(Block(start, size, tag, name, style(tag), starting=unready))
         return blocks
-
-    def tag(self, pod: str) -> str:
-        """A short name: the first letter, and a number in order of appearance for the workload's pods."""
-        if pod not in self._tags:
-            mine = pod.startswith(f"{WORKLOAD}-")
-            number = 1 + sum(name.startswith(f"{WORKLOAD}-") for name in self._tags)
-            self._tags[pod] = f"c{number}" if mine else f"{pod[0]}{pod.split('-')[1]}"
-        return self._tags[pod]
-
-
-def style(tag: str) -> str:
-    if tag.startswith(WORKLOAD[0]):
-        return f"black on {COLOURS[int(tag[1:]) % len(COLOURS)]}"
-    return GUEST_STYLE
 
 
 def share(part: Part) -> float:

@@ -18,11 +18,15 @@ STEP_S: Final = 0.5
 
 @dataclass(slots=True)
 class World:
-    """`now_s`: cluster time. Engines live exactly as long as their pods are ready."""
+    """`now_s`: cluster time since the story began; `epoch_s`: what the cluster's clock showed then.
+
+    Engines live from the moment in which their pods are ready until these are gone.
+    """
 
     store: Store
     seed: int
     now_s: float = 0.0
+    epoch_s: float = 0.0
     engines: dict[str, Engine] = field(default_factory=dict)
     scrapes: Scrapes = field(default_factory=Scrapes)
     agents: Agents = field(init=False)

@@ -1,0 +1,113 @@
+"""From the options to the exit code: stand everything up, show the run as a picture or as lines, sum it up."""
+
+import asyncio
+import bisect
+from collections import deque
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.live import Live
+
+from slicewise.demo.pace import Clock
+from slicewise.demo.plain import PlainView
+from slicewise.demo.run import MAPPING, SPEED, Demo, play, standing
+from slicewise.demo.scene import Line
+from slicewise.demo.servers import ServerError
+from slicewise.demo.stage import KEPT_LINES
+from slicewise.demo.summary import Summary, rendered
+from slicewise.demo.view import picture
+from slicewise.process.shutdown import stop_on_signals
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`wall_s`: length of the run, None: until somebody stops it. `plain`: lines instead of a picture."""
+
+    wall_s: float | None
+    plain: bool
+
+
+async def demonstrate(options: Options, console: Console, wall: Clock) -> int:
+    """0: all promises kept; 1: one was broken, or a server failed."""
+    stop = stop_on_signals()
+    length_s = None if options.wall_s is None else options.wall_s * SPEED
+    lines = PlainView(lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True))
+    console.print(f"Starting the scaler and the extender on loopback. {MAPPING}; Ctrl-C ends the run.")
+    told: deque[Line] = deque(maxlen=KEPT_LINES)
+
+    def tell(line: Line) -> None:
+        told.append(line)
+        if options.plain:
+            lines.tell(line)
+
+    try:
+        async with standing(wall, length_s, tell) as demo:
+            demo.stage.lines = told
+            began_s = wall()
+            faults = await _played(demo, stop, console, lines, plain=options.plain)
+            summary = summed_up(demo, faults, wall() - began_s)
+    except ServerError as e:
+        console.print(str(e), style="red", markup=False, highlight=False)
+        return 1
+    console.print(rendered(summary))
+    return 0 if summary.kept else 1
+
+
+async def _played(demo: Demo, stop: asyncio.Event, console: Console, lines: PlainView, *, plain: bool) -> list[str]:
+    """What the run shows, and the faults of the servers that ended it."""
+    live = Live(console=console, screen=True, auto_refresh=False, transient=True)
+    frame: AbstractContextManager[object] = nullcontext() if plain else live
+
+    def show() -> None:
+        scene = demo.stage.scene()
+        if plain:
+            lines.show(scene)
+        else:
+            live.update(picture(scene, console.width, console.height), refresh=True)
+
+    faults: list[str] = []
+    with frame:
+        try:
+            await play(demo, stop, show)
+        except* ServerError as failed:
+            faults = [str(e) for e in failed.exceptions]
+    if not plain:
+        console.print(
+            picture(demo.stage.scene(), console.width, min(console.height, 40)), height=min(console.height, 40)
+        )
+    return faults
+
+
+def summed_up(demo: Demo, faults: list[str], wall_s: float) -> Summary:
+    return Summary(
+        cluster_s=demo.world.now_s,
+        wall_s=wall_s,
+        facts=list(facts(demo)),
+        breaches=demo.breaches,
+        states=demo.auditor.states,
+        server_faults=faults,
+    )
+
+
+def facts(demo: Demo) -> Iterator[tuple[str, str]]:
+    stage, agents, scaled, calls = demo.stage, demo.world.agents, demo.autoscaler, demo.scheduler.calls
+    yield "sessions", f"{agents.peak} at the peak, {len(agents.sessions)} now"
+    ready = [int(count) for count in stage.ready if count is not None] or [0]
+    yield "replicas", f"{min(ready)} to {max(ready)} ready; scaled up {scaled.ups} times, down {scaled.downs} times"
+    yield "latency", latency(sorted(seconds for _, seconds in agents.latencies), stage.p95_target_s)
+    mean = sum(stage.allocated) / max(1, len(stage.allocated))
+    yield "GPU slices", f"{max(stage.slices, default=0)} at the peak; {mean:.0%} of GPU memory allocated on average"
+    asked = f"{scaled.calls} GetMetrics calls, {scaled.errors} errors"
+    yield "scaler", f"{demo.told.decisions} decisions from {demo.source.queries:,} queries; {asked}"
+    yield "extender", f"{calls['filter']} filter, {calls['prioritize']} prioritize, {calls['bind']} bind calls"
+
+
+def latency(turns_s: list[float], target_s: float) -> str:
+    """P95 and SLO attainment of all turns, sorted."""
+    if not turns_s:
+        return "no turn has ended"
+    in_time = bisect.bisect_right(turns_s, target_s) / len(turns_s)
+    p95_s = turns_s[int(len(turns_s) * 0.95)]
+    return f"P95 {p95_s:.1f} s; {in_time:.1%} of {len(turns_s):,} turns within {target_s:g} s"
