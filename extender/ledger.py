@@ -50,7 +50,7 @@ class Ledger:
             raise ValueError(f"scorer: want one of {', '.join(SCORERS)}, got {scorer!r}")
         self.stale_after_s = stale_after_s
         self.assume_ttl_s = assume_ttl_s
-        self.scorer = SCORERS[scorer]
+        self.scorer_name, self.scorer = scorer, SCORERS[scorer]
         self.fleet = Fleet()
         self._nodes: dict[str, Node] = {}
         self._texts: dict[str, str] = {}  # inventory annotations as read last
@@ -223,6 +223,10 @@ class Ledger:
     def static_room(self, name: str) -> tuple[Counter[str], Counter[str]]:
         """Existing MIG instances of a node by profile: those that no pod has, and all."""
         return self._nodes[name].static_room()
+
+    def knows(self, name: str) -> bool:
+        """Whether the API has shown this node."""
+        return name in self._nodes and self._nodes[name].inventory is not NOT_SEEN
 
     def node(self, name: str) -> Node | None:
         return self._nodes.get(name)

@@ -70,6 +70,48 @@ def filter_nodes(ledger: Ledger, demand: Demand, names: Sequence[str], now_s: fl
     return answer
 
 
+def filter_objects(
+    ledger: Ledger, demand: Demand, objects: Mapping[str, Mapping[str, object]], now_s: float
+) -> Filtered:
+    """As filter_nodes, for whole Node objects. Those that the ledger does not know are what-if nodes, read as they are.
+
+    The cluster autoscaler asks about nodes that do not exist yet: no pods, no heartbeat, only an inventory.
+    """
+    known = [name for name in objects if ledger.knows(name)]
+    answer = filter_nodes(ledger, demand, known, now_s)
+    if len(known) == len(objects):
+        return answer
+    new = what_if(ledger, {name: o for name, o in objects.items() if not ledger.knows(name)}, now_s)
+    other = filter_nodes(new, demand, list(new.nodes()), now_s)
+    fit = {*answer.fit, *other.fit}
+    return Filtered(
+        [name for name in objects if name in fit],
+        answer.failed | other.failed,
+        answer.unresolvable | other.unresolvable,
+    )
+
+
+def score_objects(
+    ledger: Ledger, demand: Demand, objects: Mapping[str, Mapping[str, object]], now_s: float
+) -> list[tuple[str, int]]:
+    """As score_nodes, for whole Node objects. What-if nodes are compared with one another only."""
+    known = [name for name in objects if ledger.knows(name)]
+    scores = dict(score_nodes(ledger, demand, known, now_s))
+    if len(known) < len(objects):
+        new = what_if(ledger, {name: o for name, o in objects.items() if not ledger.knows(name)}, now_s)
+        scores |= dict(score_nodes(new, demand, list(new.nodes()), now_s))
+    return [(name, scores[name]) for name in objects]
+
+
+def what_if(ledger: Ledger, objects: Mapping[str, Mapping[str, object]], now_s: float) -> Ledger:
+    """A ledger of nodes that do not exist, empty and fresh, with the same settings."""
+    new = Ledger(stale_after_s=ledger.stale_after_s, scorer=ledger.scorer_name)
+    for name, node in objects.items():
+        new.put_node_object(node)
+        new.heartbeat(name, now_s)
+    return new
+
+
 def score_nodes(ledger: Ledger, demand: Demand, names: Sequence[str], now_s: float) -> list[tuple[str, int]]:
     """Each named node with its score, 0 … 10: higher is better, the best few price levels apart from one another."""
     slots = _slots(ledger, names)

@@ -186,7 +186,9 @@ class Fleet:
     def open_to(self, lookup: Lookup, tenant: str) -> NDArray[np.bool_]:  # (w, n)
         """Shared GPUs of a model that the shape allows, used by nobody or by this tenant."""
         me = self.tenant_id(tenant)
-        mine = self.tenant == NOBODY if me == NOBODY else (self.tenant == NOBODY) | (self.tenant == me)
+        mine: NDArray[np.bool_] = self.tenant == NOBODY
+        if me != NOBODY:
+            mine |= self.tenant == me
         mine &= self.kind == Kind.MPS
         if lookup.shape.models:
             mine &= lookup.offered.take(self.model)
