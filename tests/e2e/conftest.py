@@ -8,6 +8,7 @@ from typing import Final
 import pytest
 
 from tests.e2e.parts.controlplane import ControlPlane, control_plane, given_cluster
+from tests.e2e.parts.kustomize import MANIFESTS, build
 from tests.e2e.parts.tools import CONTROL_PLANE, Tools, tools_or_skip
 
 LOGS: Final = pytest.StashKey[Path]()
@@ -35,6 +36,13 @@ def plane(
     request.config.stash[LOGS] = folder / "logs"
     with control_plane(tools, folder) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def base(plane: ControlPlane) -> None:
+    """The shipped base, applied as it is: its pods wait for nodes that are not there, its programs run as processes."""
+    for thing in build(MANIFESTS / "base"):
+        plane.api.apply(thing)
 
 
 @pytest.hookimpl(wrapper=True)

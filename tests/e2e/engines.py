@@ -92,7 +92,7 @@ class Load:
     def __init__(self, requests: Iterable[Request], *, slots: int, speed: Speed) -> None:
         self.door: deque[Request] = deque()
         self.engines: dict[str, Engine] = {}
-        self.arrived = 0
+        self.finished = 0
         self.now_s = 0.0
         self._slots = slots
         self._speed = speed
@@ -131,11 +131,11 @@ class Load:
                 break
             if ending is not None and ends_s <= arrives_s:
                 self.now_s = ending.finish_first()
+                self.finished += 1
                 ending.fill(self.now_s, self._slots, self._speed)
             else:
                 self.now_s = arrives_s
                 self.door.append(self._coming.popleft())
-                self.arrived += 1
                 self._dispatch()
         self.now_s = now_s
 

@@ -124,6 +124,10 @@ class Exporter:
         with self._lock:
             return self._workloads[name].load.unfinished
 
+    def finished(self, name: str) -> int:
+        with self._lock:
+            return self._workloads[name].load.finished
+
     def over(self, name: str) -> bool:
         with self._lock:
             return self._workloads[name].load.over

@@ -86,7 +86,7 @@ class _AnyCall(grpc.GenericRpcHandler):
         self._channel = channel
         self._shelf = shelf
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes]":
         method = handler_call_details.method
         kind = method.rpartition("/")[2]
         if kind in STREAMS:

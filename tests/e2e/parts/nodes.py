@@ -1,5 +1,6 @@
 """Fake nodes: API objects that KWOK keeps alive. Their GPUs are what their agent publishes."""
 
+from functools import partial
 from typing import Final
 
 from tests.e2e.parts.client import Api, Json
@@ -11,8 +12,8 @@ TAINT: Final = {"key": "slicewise.dev/e2e", "value": "fake", "effect": "NoSchedu
 TOLERATION: Final = {"key": TAINT["key"], "operator": "Exists"}
 
 
-def fake_node(name: str) -> Json:
-    capacity = {"cpu": "64", "memory": "512Gi", "pods": "110"}
+def fake_node(name: str, *, cpus: int) -> Json:
+    capacity = {"cpu": str(cpus), "memory": "512Gi", "pods": "110"}
     return {
         "apiVersion": "v1",
         "kind": "Node",
@@ -22,12 +23,26 @@ def fake_node(name: str) -> Json:
     }
 
 
-def add_nodes(api: Api, *names: str) -> None:
+def add_nodes(api: Api, *names: str, cpus: int = 64) -> None:
     """Creates nodes and waits until they are ready."""
     for name in names:
-        api.create("/api/v1/nodes", fake_node(name))
+        api.create("/api/v1/nodes", fake_node(name, cpus=cpus))
     for name in names:
-        wait_for(f"node {name} ready", lambda name=name: _ready(api, name), within_s=60)  # type: ignore[misc]
+        wait_for(f"node {name} ready", partial(_ready, api, name), within_s=60)
+
+
+def remove_nodes(api: Api, *names: str) -> None:
+    """Deletes nodes and what their agents left, and waits until they are gone."""
+    for name in names:
+        api.delete(f"/api/v1/nodes/{name}")
+        api.delete(f"/apis/coordination.k8s.io/v1/namespaces/slicewise/leases/{name}")
+    for name in names:
+        path = f"/api/v1/nodes/{name}"
+        wait_for(f"node {name} gone", partial(_gone, api, path), within_s=60)
+
+
+def _gone(api: Api, path: str) -> bool:
+    return not api.exists(path)
 
 
 def _ready(api: Api, name: str) -> bool:

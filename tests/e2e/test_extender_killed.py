@@ -1,0 +1,62 @@
+"""The extender dies in the middle of a burst of binds, again and again: nothing is placed twice, nothing is lost."""
+
+from functools import partial
+from typing import Final
+
+import pytest
+
+from tests.e2e.parts.client import Api
+from tests.e2e.parts.controlplane import ControlPlane
+from tests.e2e.parts.installation import installation
+from tests.e2e.parts.process import LOOPBACK
+from tests.e2e.parts.waiting import repeatedly, wait_for
+from tests.e2e.parts.workloads import deployment, pods, remove, runs
+from tests.e2e.placements import Watchman, held_by
+
+pytestmark = pytest.mark.e2e
+GPUS: Final = {
+    "burst-1": ["--fake=a100-80:mig,a100-80:mig"],
+    "burst-2": ["--fake=a100-80:mig,a100-80:mig"],
+    "burst-3": ["--fake=a100-80:mps,a100-80:mps"],
+}
+# Every slice of every GPU will be held at the end: had one been lost or given twice, the pods would not fit.
+PLANNERS: Final = 4 * 7
+CODERS: Final = 2 * 5
+KILLS: Final = 3
+
+
+def bound(api: Api) -> int:
+    return sum("nodeName" in pod["spec"] for name in ("planner", "coder") for pod in pods(api, name))
+
+
+def bound_at_least(api: Api, count: int) -> bool:
+    return bound(api) >= count
+
+
+def test_a_burst_of_binds_survives_kills_of_the_extender(plane: ControlPlane, base: None) -> None:
+    api, watchman = plane.api, Watchman(plane.api)
+    nobody = f"http://{LOOPBACK}:9"
+    with installation(plane, prometheus_url=nobody, gpus=GPUS) as slicewise:
+        try:
+            with repeatedly(watchman.look, every_s=0.1):
+                api.apply(deployment("planner", replicas=PLANNERS))
+                api.apply(deployment("coder", replicas=CODERS))
+                for kill in range(KILLS):
+                    before = bound(api)
+                    some = min(before + 4, PLANNERS + CODERS)
+                    wait_for(
+                        f"binds under way, round {kill}",
+                        partial(bound_at_least, api, some),
+                        within_s=60,
+                        every_s=0.01,
+                    )
+                    slicewise.extender.kill()
+                    slicewise.start_extender()
+                wait_for("all planners run", partial(runs, api, "planner", PLANNERS), within_s=120)
+                wait_for("all coders run", partial(runs, api, "coder", CODERS), within_s=120)
+            watchman.look()
+            assert list(watchman.faults) == []
+            held = held_by([*pods(api, "planner"), *pods(api, "coder")])
+            assert len({entry.pod for entry in held}) == len(held) == PLANNERS + CODERS
+        finally:
+            remove(api, ["planner", "coder"])
