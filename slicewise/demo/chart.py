@@ -1,8 +1,10 @@
 """Bars over time out of eighths of a character cell: one row is a sparkline, several rows are a chart."""
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
+ROUND_STEPS: Final = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 EIGHTHS: Final = " ▁▂▃▄▅▆▇█"
 
 
@@ -39,10 +41,11 @@ def _level(part: Sequence[float], top: float, height: int) -> int:
 
 
 def round_top(values: Sequence[float | None], floor: float) -> float:
-    """A calm upper end of the axis: the next of 1, 2, 5 times a power of ten, so that it does not move every frame."""
-    highest = max([value for value in values if value is not None], default=0.0)
-    top = floor
-    while top < highest:
-        mantissa = float(f"{top:e}".split("e")[0])
-        top *= 2.5 if 1.9 < mantissa < 2.1 else 2.0
-    return top
+    """A calm upper end of the axis, a round number, so that it does not move with every frame."""
+    highest = max([floor, *(value for value in values if value is not None)])
+    power = 10.0 ** floor_log10(highest)
+    return next(step * power for step in ROUND_STEPS if step * power >= highest * (1 - 1e-12))
+
+
+def floor_log10(value: float) -> int:
+    return math.floor(math.log10(value))

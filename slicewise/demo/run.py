@@ -41,7 +41,7 @@ WORLD_EVERY_S: Final = 0.05
 ASK_EVERY_S: Final = 0.1
 SHOW_EVERY_S: Final = 0.1
 HEARTBEAT_EVERY_S: Final = 5.0
-MAPPING: Final = f"1 s here = {SPEED:g} s in the cluster"
+MAPPING: Final = f"1 s here = {SPEED:g} s in the cluster, and on the scaler's clock"
 
 
 @dataclass(slots=True)
@@ -127,7 +127,8 @@ async def standing(wall: Clock, length_s: float | None, told_to: Callable[[Line]
         session = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)))
         autoscaler = Autoscaler(store, ScaledObject.model_validate(document), channel, told_to)
         scheduler = KubeScheduler(store, f"http://{http_address}", session, told_to)
-        endpoints = f"scaler {grpc_address} (gRPC)   extender {http_address} (HTTP)"
+        ports = [address.rsplit(":", 1)[-1] for address in (grpc_address, http_address)]
+        endpoints = "on loopback: scaler :{} gRPC, extender :{} HTTP".format(*ports)
         stage = Stage(world, tags, autoscaler, trigger.p95_target_s or 0.0, SPEED, length_s, endpoints, MAPPING)
         breaches: list[Breach] = []
         yield Demo(

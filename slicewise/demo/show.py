@@ -3,7 +3,7 @@
 import asyncio
 import bisect
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -34,7 +34,7 @@ async def demonstrate(options: Options, console: Console, wall: Clock) -> int:
     stop = stop_on_signals()
     length_s = None if options.wall_s is None else options.wall_s * SPEED
     lines = PlainView(lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True))
-    console.print(f"Starting the scaler and the extender on loopback. {MAPPING}; Ctrl-C ends the run.")
+    console.print(f"Starting the scaler and the extender on loopback. {MAPPING}. Ctrl-C ends the run.", soft_wrap=True)
     told: deque[Line] = deque(maxlen=KEPT_LINES)
 
     def tell(line: Line) -> None:
@@ -94,7 +94,7 @@ def summed_up(demo: Demo, faults: list[str], wall_s: float) -> Summary:
 def facts(demo: Demo) -> Iterator[tuple[str, str]]:
     stage, agents, scaled, calls = demo.stage, demo.world.agents, demo.autoscaler, demo.scheduler.calls
     yield "sessions", f"{agents.peak} at the peak, {len(agents.sessions)} now"
-    ready = [int(count) for count in stage.ready if count is not None] or [0]
+    ready = started(stage.ready)
     yield "replicas", f"{min(ready)} to {max(ready)} ready; scaled up {scaled.ups} times, down {scaled.downs} times"
     yield "latency", latency(sorted(seconds for _, seconds in agents.latencies), stage.p95_target_s)
     mean = sum(stage.allocated) / max(1, len(stage.allocated))
@@ -102,6 +102,13 @@ def facts(demo: Demo) -> Iterator[tuple[str, str]]:
     asked = f"{scaled.calls} GetMetrics calls, {scaled.errors} errors"
     yield "scaler", f"{demo.told.decisions} decisions from {demo.source.queries:,} queries; {asked}"
     yield "extender", f"{calls['filter']} filter, {calls['prioritize']} prioritize, {calls['bind']} bind calls"
+
+
+def started(ready: Sequence[float | None]) -> list[int]:
+    """Counts from the first on that is not 0: before that the first pods are on their cold start."""
+    counts = [int(count or 0) for count in ready]
+    first = next((i for i, count in enumerate(counts) if count), len(counts))
+    return counts[first:] or [0]
 
 
 def latency(turns_s: list[float], target_s: float) -> str:

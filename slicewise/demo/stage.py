@@ -65,7 +65,7 @@ class Stage:
             clock_s=self.world.now_s,
             length_s=self.length_s,
             speed=self.speed,
-            phase=chapter(self.world.now_s).title,
+            phase=chapter(max(0.0, self.world.now_s - 1.0)).title,
             endpoints=self.endpoints,
             mapping=self.mapping,
             curves=self._curves(),

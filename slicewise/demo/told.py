@@ -1,13 +1,17 @@
 """Who decided what: lines for the view out of the servers' logs and of what changes in the API."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from slicewise.demo.kube_store import Change, Store
 from slicewise.demo.promises import Part, parts
 from slicewise.demo.scene import Line
 from slicewise.demo.tags import Tags
+
+#: A step as the scaler's log has it.
+STEP: Final = re.compile(r"(?P<rule>[^:]+): \S+ -> \S+ \((?P<why>.*)\)")
 
 
 @dataclass(slots=True)
@@ -33,8 +37,8 @@ class Told:
         if replicas == self._answered:
             return
         self._answered = replicas
-        wish = "not known" if replicas is None else f"{replicas} replicas"
-        self.tell(Line(self.now_s(), "scaler", f"wants {wish}, runs {event['current']}", why(event["steps"]), "cyan"))
+        wish = "does not know" if replicas is None else f"wants {replicas}"
+        self.tell(Line(self.now_s(), "scaler", f"{wish}, {event['current']} run", why(event["steps"]), "cyan"))
 
     def extender(self, event: Mapping[str, Any]) -> None:
         self._complain("extender", event)
@@ -79,10 +83,15 @@ def where(part: Part) -> str:
     return f"{gpu}, all of it"
 
 
-def why(steps: list[str]) -> str:
-    """The last word first: a line may be cut on the right.
+def why(steps: Sequence[str]) -> str:
+    """The reasons of a decision's steps, the last step first: a line may be cut on the right.
 
-    >>> why(["queue: 4 -> 2 (q)", "composite: 4 -> 7 (any up)", "hpa-tolerance: 7 -> 7 (t)"])
-    'hpa-tolerance: 7 -> 7 (t) · composite: 4 -> 7 (any up) · queue: 4 -> 2 (q)'
+    >>> why(["queue: 4 -> 2 (9 requests)", "composite: 4 -> 7 (any up, all down: queue 2, sessions 7)"])
+    'composite: queue 2, sessions 7 · queue: 9 requests'
     """
-    return " · ".join(reversed(steps))
+    return " · ".join(_reason(step) for step in reversed(steps))
+
+
+def _reason(step: str) -> str:
+    found = STEP.fullmatch(step)
+    return step if found is None else f"{found['rule']}: {found['why'].removeprefix('any up, all down: ')}"

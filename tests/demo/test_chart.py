@@ -47,10 +47,10 @@ def test_the_picture_has_the_size_that_was_asked_for(
     [
         pytest.param([], 1.0, id="nothing: the floor"),
         pytest.param([None, 0.4], 1.0, id="small: the floor"),
-        pytest.param([1.5], 2.0, id="then 2"),
-        pytest.param([4.0], 5.0, id="then 5"),
-        pytest.param([7.0], 10.0, id="then 10"),
-        pytest.param([130.0], 200.0, id="and so on"),
+        pytest.param([1.5], 1.5, id="then 1.5"),
+        pytest.param([4.1], 5.0, id="then 5"),
+        pytest.param([8.5], 10.0, id="then 10"),
+        pytest.param([130.0], 150.0, id="and so on"),
     ],
 )
 def test_the_axis_ends_at_a_round_number(values: list[float | None], top: float) -> None:
