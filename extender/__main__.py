@@ -1,0 +1,172 @@
+"""`slicewise extender serve`: the composition root. The only place that makes clients, reads clocks, starts servers."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+import structlog
+import typer
+import uvloop
+from pydantic import ValidationError
+
+from extender import binding
+from extender.http import Service
+from extender.kube import Watches
+from extender.ledger import Ledger
+from extender.obs import Obs, State
+from extender.serving import ListenError, listen, serving
+from extender.settings import PREFIX, Settings
+from slicewise.process.kube import Kube, KubeError
+from slicewise.process.logs import configure
+from slicewise.process.shutdown import repeat, stop_on_signals
+from slicewise.process.tls import ReloadingContext
+
+WALL: Final = time.time  # noqa: TID251  # the one place that reads the wall clock
+EXPIRE_EVERY_S: Final = 5.0
+TLS_EVERY_S: Final = 10.0
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    help="The kube-scheduler extender: which GPU slice each pod gets.",
+)
+
+
+@app.callback()
+def _root() -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Urls:
+    """Where a running extender listens."""
+
+    verbs: str
+    metrics: str
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings, stop: asyncio.Event) -> AsyncIterator[Urls]:
+    """An extender while the block runs. It is reachable at once, and ready when its watches are synced.
+
+    Raises KubeError without usable credentials, ListenError for a taken address, OSError for broken certificates.
+    """
+    context = None if settings.certificates is None else ReloadingContext(settings.certificates)
+    ledger = Ledger(stale_after_s=settings.stale_after_s, assume_ttl_s=settings.assume_ttl_s, scorer=settings.scorer)
+    watches = Watches(ledger, WALL)
+    obs = Obs()
+    obs.registry.register(State(ledger, watches.progress))
+    async with contextlib.AsyncExitStack() as stack:
+        kube = await stack.enter_async_context(Kube.connect(settings.kubeconfig, timeout_s=settings.api_timeout_s))
+        binder = binding.Binder(
+            api=kube,
+            ledger=ledger,
+            waiting=watches.pods.waiting,
+            now_s=WALL,
+            mono_s=time.monotonic,
+            deadline_s=settings.bind_deadline_s,
+            tell=obs.tell,
+        )
+        service = Service(
+            ledger=ledger,
+            binder=binder,
+            obs=obs,
+            settings=settings,
+            now_s=WALL,
+            mono_s=time.perf_counter,
+            why_not_ready=lambda: watches.why_not_ready(time.monotonic(), settings.watch_lost_s),
+        )
+        sockets = [
+            stack.enter_context(listen(settings.host, settings.port)),
+            stack.enter_context(listen(settings.metrics_host, settings.metrics_port)),
+        ]
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        tasks.create_task(watches.run(kube, settings.lease_namespace, stop))
+        tasks.create_task(repeat(lambda: _expire(ledger, obs), every_s=EXPIRE_EVERY_S, stop=stop))
+        if context is not None:
+            tasks.create_task(repeat(context.reload, every_s=TLS_EVERY_S, stop=stop))
+        stack.push_async_callback(binder.close)
+        urls = Urls(
+            await stack.enter_async_context(
+                serving(service.verbs(), sockets[0], None if context is None else context.context)
+            ),
+            await stack.enter_async_context(serving(service.health(), sockets[1])),
+        )
+        log.info("extender.listening", verbs=urls.verbs, metrics=urls.metrics)
+        try:
+            yield urls
+        finally:
+            stop.set()
+
+
+def _expire(ledger: Ledger, obs: Obs) -> None:
+    for holding in ledger.expire(WALL()):
+        obs.expired(uid=holding.uid, pod=holding.key, node=holding.node)
+
+
+async def _serve(settings: Settings) -> None:
+    stop = stop_on_signals()
+    async with running(settings, stop):
+        await stop.wait()
+        log.info("extender.stopping")
+
+
+@app.command()
+def serve(
+    *,
+    host: Annotated[str | None, typer.Option(help="Address of the verbs. [default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the verbs; 0: a free one. [default: 8888]")] = None,
+    metrics_host: Annotated[
+        str | None, typer.Option(help="Address of /healthz, /readyz, /metrics. [default: 127.0.0.1]")
+    ] = None,
+    metrics_port: Annotated[int | None, typer.Option(help="Their port; 0: a free one. [default: 8081]")] = None,
+    kubeconfig: Annotated[
+        Path | None, typer.Option(help="How to reach the API server. [default: the pod's ServiceAccount, $KUBECONFIG]")
+    ] = None,
+    log_format: Annotated[str | None, typer.Option(help="json or text. [default: json]")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error. [default: info]")] = None,
+) -> None:
+    """Serve filter, prioritize, bind and preempt to a kube-scheduler until SIGTERM.
+
+    Every setting, these and the rarer ones, can also be given as an environment variable SLICEWISE_EXTENDER_NAME:
+    see `slicewise extender settings`.
+    """
+    try:
+        settings = Settings.of(
+            host=host,
+            port=port,
+            metrics_host=metrics_host,
+            metrics_port=metrics_port,
+            kubeconfig=kubeconfig,
+            log_format=log_format,
+            log_level=log_level,
+        )
+    except ValidationError as e:
+        for fault in e.errors():
+            name = ".".join(map(str, fault["loc"]))
+            typer.echo(f"slicewise extender: {name or 'settings'}: {fault['msg']} (got {fault['input']!r})", err=True)
+        raise typer.Exit(2) from e
+    configure(settings.log_format, settings.log_level)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings))
+    except (KubeError, ListenError, OSError) as e:
+        typer.echo(f"slicewise extender: {e}", err=True)
+        raise typer.Exit(2) from e
+
+
+@app.command()
+def settings() -> None:
+    """List every setting with its environment variable, its default and why."""
+    for name, field in Settings.model_fields.items():
+        typer.echo(f"{PREFIX}{name.upper()}  (default: {field.default})\n    {field.description}")
+
+
+if __name__ == "__main__":
+    app(prog_name="slicewise extender")

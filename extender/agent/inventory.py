@@ -1,0 +1,125 @@
+"""Pure: from readings to the annotation that the extender reads. See extender.placement.model for the other side."""
+
+import json
+import re
+import tomllib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from types import MappingProxyType
+from typing import Any, Final, Self
+
+from extender.agent.reading import GpuReading, NvmlError
+from extender.placement import catalog
+from extender.placement.model import VERSION
+from extender.placement.profile import Mode, Profile
+
+OTHER: Final = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """GPUs by index or UUID; `everything` stands for all of them."""
+
+    names: frozenset[str] = frozenset()
+    everything: bool = False
+
+    @classmethod
+    def parse(cls, text: str, option: str) -> Self:
+        """`all`, or indexes and UUIDs: `0,2,GPU-5f…`. Raises NvmlError naming the option."""
+        names = frozenset(part.strip() for part in text.split(",") if part.strip())
+        if names == {"all"}:
+            return cls(everything=True)
+        wrong = sorted(n for n in names if not n.isdigit() and not n.startswith("GPU-"))
+        if wrong:
+            raise NvmlError(f"{option} {text!r}: {wrong[0]!r} is neither an index, a GPU-… UUID nor the word all")
+        return cls(names)
+
+    def __contains__(self, gpu: GpuReading) -> bool:
+        return self.everything or gpu.uuid in self.names or str(gpu.index) in self.names
+
+
+NO_GPUS: Final = Chosen()
+
+
+def mode(gpu: GpuReading, shared: Chosen) -> Mode:
+    """MIG mode is the GPU's own state; between the other two the operator chooses."""
+    if gpu.mig:
+        return Mode.MIG
+    return Mode.MPS if gpu in shared else Mode.EXCLUSIVE
+
+
+def document(
+    gpus: Iterable[GpuReading], *, shared: Chosen = NO_GPUS, foreign: Chosen = NO_GPUS, made: Collection[str] = ()
+) -> dict[str, Any]:
+    """The inventory. `shared`: GPUs under MPS; `foreign`: another manager's; `made`: MIG devices that we created."""
+    return {"version": VERSION, "gpus": [_gpu(g, shared, foreign, made) for g in gpus]}
+
+
+def encoded(inventory: Mapping[str, Any]) -> str:
+    """Its text: the same inventory gives the same text, so that only changes are written."""
+    return json.dumps(inventory, separators=(",", ":"), sort_keys=True)
+
+
+def _gpu(gpu: GpuReading, shared: Chosen, foreign: Chosen, made: Collection[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "uuid": gpu.uuid,
+        "index": gpu.index,
+        "model": model_name(gpu),
+        "memory_mib": gpu.memory_mib,
+        "mode": mode(gpu, shared).value,
+        "healthy": gpu.fault is None,
+    }
+    if gpu.fault is not None:
+        found["why"] = gpu.fault
+    if gpu.numa is not None:
+        found["numa"] = gpu.numa
+    if gpu in foreign:
+        found["owner"] = OTHER
+    if gpu.mig and gpu.profiles:
+        found["profiles"] = [_profile(p) for p in gpu.profiles]
+    if gpu.mig:
+        found["instances"] = [
+            {
+                "profile": i.placement.profile,
+                "start": i.placement.start,
+                "size": i.placement.size,
+                "uuid": i.uuid,
+                **({"managed": True} if i.uuid in made else {}),
+            }
+            for i in sorted(gpu.instances, key=lambda i: (i.placement.start, i.placement.profile))
+        ]
+    return found
+
+
+def _profile(profile: Profile) -> dict[str, Any]:
+    return {
+        "name": profile.name,
+        "size": profile.size,
+        "slices": profile.slices,
+        "memory_mib": profile.memory_mib,
+        "starts": list(profile.starts),
+        "max_count": profile.max_count,
+    }
+
+
+def model_name(gpu: GpuReading) -> str:
+    """The catalog's name of its PCI device or product, else the product's own name made into one word.
+
+    >>> model_name(GpuReading("GPU-1", 0, "NVIDIA H200 NVL", "ffff", 143771, mig=False))
+    'h200-nvl'
+    """
+    if gpu.product in catalog.load():
+        return gpu.product
+    known = _by_device().get(gpu.device_id)
+    return known or re.sub(r"[^a-z0-9]+", "-", gpu.product.lower().removeprefix("nvidia ")).strip("-") or "unknown"
+
+
+@cache
+def _by_device() -> Mapping[str, str]:
+    """Catalog names by PCI device, which the catalog's files list beside what the models are made of."""
+    files = (f for f in resources.files(catalog).iterdir() if f.name.endswith(".toml"))
+    documents = [tomllib.loads(f.read_text("utf-8")) for f in files]
+    pairs: Sequence[tuple[str, str]] = [(i.lower(), d["name"]) for d in documents for i in d.get("pci_devices", ())]
+    return MappingProxyType(dict(pairs))

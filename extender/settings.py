@@ -1,0 +1,123 @@
+"""Settings of the extender's process: command line over environment (SLICEWISE_EXTENDER_…) over defaults."""
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from extender.placement.scorers import DEFAULT, SCORERS
+from slicewise.process.tls import CertificateFiles
+
+PREFIX: Final = "SLICEWISE_EXTENDER_"
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Settings(BaseSettings):
+    """Each field says its unit, its default and why it is so."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    host: str = Field(
+        default="127.0.0.1",
+        description="Address of the verbs. Loopback: whoever reaches them can bind pods; kube-scheduler is beside us.",
+    )
+    port: Port = Field(default=8888, description="Port of the verbs; 0 takes a free one and logs it.")
+    metrics_host: str = Field(
+        default="127.0.0.1",
+        description="Address of /healthz, /readyz and /metrics. Kubelet and Prometheus need more than that: 0.0.0.0.",
+    )
+    metrics_port: Port = Field(default=8081, description="Port of /healthz, /readyz and /metrics; 0 takes a free one.")
+    tls_certificate: Path | None = Field(
+        default=None,
+        description="PEM file that the verbs are served with; read again when it changes. None: plain HTTP.",
+    )
+    tls_key: Path | None = Field(default=None, description="PEM file of its key.")
+    tls_client_ca: Path | None = Field(
+        default=None, description="PEM file: who signs kube-scheduler's certificate. None: clients need no certificate."
+    )
+    insecure: bool = Field(
+        default=False,
+        description="Serve the verbs beyond loopback without mutual TLS. Off: anyone in the network could bind pods.",
+    )
+    kubeconfig: Path | None = Field(
+        default=None, description="How to reach the API server. None: the pod's ServiceAccount, else $KUBECONFIG."
+    )
+    lease_namespace: str = Field(
+        default="slicewise", description="Where the node agents keep their Leases, one named like each node."
+    )
+    stale_after_s: PositiveFloat = Field(
+        default=60.0,
+        description="Seconds without a heartbeat after which a node is not used: six missed ones at the agent's 10 s.",
+    )
+    assume_ttl_s: PositiveFloat = Field(
+        default=120.0,
+        description="Seconds that a reservation outlives its Binding's unknown end; kube-apiserver gives up after 60.",
+    )
+    bind_deadline_s: PositiveFloat = Field(
+        default=4.0, description="Seconds that bind waits for the API server; below kube-scheduler's httpTimeout, 5 s."
+    )
+    read_deadline_s: PositiveFloat = Field(
+        default=2.0, description="Seconds in which a request's body must be here; it comes from the same node."
+    )
+    api_timeout_s: PositiveFloat = Field(default=10.0, description="Seconds for one request to the API server.")
+    watch_lost_s: PositiveFloat = Field(
+        default=120.0,
+        description="Seconds without a working watch after which the extender is not ready and refuses pods.",
+    )
+    max_body_mib: PositiveInt = Field(
+        default=64,
+        description="Largest request, MiB. 5,000 names take 0.2, as Node objects (without nodeCacheCapable) 50.",
+    )
+    scorer: str = Field(default=DEFAULT, description=f"How nodes and places are compared: {', '.join(SCORERS)}.")
+    debug_state: Literal["loopback", "always", "never"] = Field(
+        default="loopback", description="Who may read /debug/state, which names pods: by default only this machine."
+    )
+    log_format: Literal["json", "text"] = Field(default="json", description="json for machines, text for people.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="debug adds one event a filter call."
+    )
+
+    @field_validator("scorer")
+    @classmethod
+    def _known_scorer(cls, name: str) -> str:
+        if name not in SCORERS:
+            raise ValueError(f"want one of {', '.join(SCORERS)}")
+        return name
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key: want both or neither")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ValueError("tls_client_ca: clients are only asked for certificates over TLS; set tls_certificate too")
+        if not is_loopback(self.host) and self.tls_client_ca is None and not self.insecure:
+            raise ValueError(
+                f"host {self.host}: beyond loopback the verbs want mutual TLS (tls_certificate, tls_key, "
+                "tls_client_ca), because whoever reaches them can bind pods; insecure=true serves them to anyone"
+            )
+        if self.assume_ttl_s <= self.bind_deadline_s:
+            raise ValueError(
+                f"assume_ttl_s {self.assume_ttl_s:g}: want more than bind_deadline_s ({self.bind_deadline_s:g}); "
+                "a reservation must outlive its Binding"
+            )
+        return self
+
+    @classmethod
+    def of(cls, **given: Any) -> Self:  # noqa: ANN401  # values of the command line, checked by the fields
+        """The settings with what the command line gave (None: not given). Raises pydantic's ValidationError."""
+        return cls(**{name: value for name, value in given.items() if value is not None})
+
+    @property
+    def certificates(self) -> CertificateFiles | None:
+        if self.tls_certificate is None or self.tls_key is None:
+            return None
+        return CertificateFiles(certificate=self.tls_certificate, key=self.tls_key, client_ca=self.tls_client_ca)
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
