@@ -1,0 +1,57 @@
+"""The catalog's files: complete, with a source beside each number, and in agreement with their own names."""
+
+import re
+import tomllib
+from importlib import resources
+
+import pytest
+
+from extender.placement import catalog
+from extender.placement.profile import profile_name
+
+FILES = sorted(f.name for f in resources.files(catalog).iterdir() if f.name.endswith(".toml"))
+NUMBER = re.compile(r"^(memory_mib|slices|size|starts|max_count|pci_devices) = ")
+
+
+def text(name: str) -> str:
+    return (resources.files(catalog) / name).read_text("utf-8")
+
+
+def test_the_models_of_the_first_release_are_there() -> None:
+    assert {"a100-40", "a100-80", "h100-80", "a30", "rtx-pro-6000", "l40s", "l4", "t4"} <= set(catalog.load())
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_file_is_named_as_the_model(name: str) -> None:
+    assert catalog.parse(text(name)).name == name.removesuffix(".toml")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_number_has_its_source_beside_it(name: str) -> None:
+    for line in text(name).splitlines():
+        if NUMBER.match(line):
+            assert re.search(r"  # .{10,}", line), line
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_inferred_is_marked_in_both_places(name: str) -> None:
+    for block in text(name).split("[[profile]]")[1:]:
+        commented = {line.split(" = ")[0] for line in block.splitlines() if "# inferred" in line}
+        assert commented == set(tomllib.loads(block).get("inferred", ()))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_profiles_agree_with_their_names(name: str) -> None:
+    model = catalog.parse(text(name))
+    for p in model.profiles:
+        assert profile_name(p.name) == p.name
+        assert p.name.startswith(f"{p.slices}g.")
+        assert p.memory_mib <= model.memory_mib
+        assert all(start % p.size == 0 for start in p.starts)
+        assert p.max_count <= len(p.starts)
+    assert len({p.name for p in model.profiles}) == len(model.profiles)
+    assert model.compute_slices == max((p.slices for p in model.profiles), default=0)
+
+
+def test_models_without_mig_have_no_profiles() -> None:
+    assert [m.name for m in catalog.load().values() if not m.profiles] == ["l4", "l40s", "t4"]
