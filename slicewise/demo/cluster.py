@@ -56,7 +56,7 @@ def _evals(at_s: float, first: int, count: int) -> list[Guest]:
 
 
 #: Times of one round of the story, in cluster seconds.
-GUESTS: Final = (
+_GUESTS: Final = (
     Guest(
         "notebook-1",
         0,
@@ -77,6 +77,10 @@ GUESTS: Final = (
     Guest("train-2", 640, 400, {"slicewise.dev/mode": "exclusive"}),
     *_evals(1300, 7, 4),
 )
+
+
+#: In the order in which they come.
+GUESTS: Final = tuple(sorted(_GUESTS, key=lambda guest: guest.at_s))
 
 
 def populate(store: Store, scaled_object: Json, now_s: float) -> None:

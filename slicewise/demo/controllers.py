@@ -82,12 +82,13 @@ class _Life:
 class Kubelet:
     """Starts the pods that are bound to a node and ends those that are to go.
 
-    `in_flight`: requests that a pod still works on. `gone`: told of each pod, with its last state, when it has ended.
+    `drain`: tells a pod to take nothing new, answers how many requests it still has. `started`, `gone`: told of each
+    pod that has become ready, or has ended.
     """
 
     store: Store
-    in_flight: Callable[[str], int]
-    started: Callable[[str], None]
+    drain: Callable[[str], int]
+    started: Callable[[Json], None]
     gone: Callable[[Json], None]
     seed: int
     _lives: dict[str, _Life] = field(default_factory=dict)
@@ -109,8 +110,7 @@ class Kubelet:
             elif life.ends_s is not None and now_s >= life.ends_s:
                 self._end(pod)
             elif now_s >= life.ready_s and not is_ready(pod):
-                self.store.merge_patch(PODS, name, {"status": _running(pod["status"], "True")})
-                self.started(name)
+                self.started(self.store.merge_patch(PODS, name, {"status": _running(pod["status"], "True")}))
 
     def _start(self, pod: Json, now_s: float) -> _Life:
         ready_s = now_s + COLD_START_S + float(self._rng.uniform(0, COLD_START_SPREAD_S))
@@ -121,7 +121,7 @@ class Kubelet:
     def _drain(self, pod: Json, life: _Life, now_s: float) -> None:
         """A leaving pod takes nothing new. It ends when its turns are answered, or when its grace is over."""
         name = pod["metadata"]["name"]
-        left = self.in_flight(name)
+        left = self.drain(name)
         pod = self.store.merge_patch(PODS, name, {"metadata": {"annotations": {IN_FLIGHT: str(left)}}})
         life.leaving_s = now_s if life.leaving_s is None else life.leaving_s
         if left == 0 or now_s - life.leaving_s >= GRACE_S:

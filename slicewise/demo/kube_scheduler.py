@@ -61,7 +61,10 @@ class KubeScheduler:
             uid = pod["metadata"]["uid"]
             if self._not_before_s.get(uid, now_s) <= now_s:
                 self._not_before_s[uid] = now_s + BACKOFF_S
-                await self._schedule(pod, now_s)
+                try:
+                    await self._schedule(pod, now_s)
+                except (aiohttp.ClientError, TimeoutError) as e:  # this attempt has failed, as in kube-scheduler
+                    self._say_refused(pod, f"the extender does not answer: {e}", now_s)
 
     async def _schedule(self, pod: Json, now_s: float) -> None:
         names = [node["metadata"]["name"] for node in self._store.objects(NODES)]

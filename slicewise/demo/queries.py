@@ -1,14 +1,16 @@
 """The scaler's own questions, answered from the scrapes: each query text that its preset writes, and what it yields."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from scaler.signals.reading import ReadingName
 from scaler.sources.base import Subject
 from scaler.sources.presets import Preset, newest_query, seen_query
+from sim.serving.pool import Counter
 from slicewise.demo.metric_source import UnknownQueryError, Vector
-from slicewise.demo.world import STEP_S, World
+from slicewise.demo.scrapes import US_PER_S
+from slicewise.demo.world import World
 
 NOTHING: Final[Vector] = ()
 #: As in the preset: quantiles of fewer requests say nothing.
@@ -43,53 +45,51 @@ class Answers:
 
     def _value(self, name: ReadingName, *, gateway: bool) -> Callable[[], float | None]:
         """Sessions are known to the gateway that sends them to pods; a pod knows its own only."""
-        scrapes, agents = self.world.scrapes, self.world.agents
         values: dict[ReadingName, Callable[[], float | None]] = {
             ReadingName.QUEUE: self._queue,
-            ReadingName.RUNNING: lambda: total(scrapes.gauge(lambda s: s.running)),
-            ReadingName.SESSIONS: lambda: (
-                len(agents.sessions) if gateway else total(scrapes.gauge(lambda s: s.sessions))
-            ),
-            ReadingName.PROMPT_TOKENS_PER_S: lambda: total(scrapes.rate(lambda c: c.prompt_tokens, self._window_s)),
-            ReadingName.GENERATION_TOKENS_PER_S: lambda: total(
-                scrapes.rate(lambda c: c.generation_tokens, self._window_s)
-            ),
-            ReadingName.ARRIVALS_PER_S: lambda: total(scrapes.rate(lambda c: c.arrivals, self._window_s)),
+            ReadingName.RUNNING: lambda: total(scrape.running for scrape in self.world.scrapes.newest()),
+            ReadingName.SESSIONS: self.world.serving.sessions if gateway else self._sessions,
+            ReadingName.PROMPT_TOKENS_PER_S: lambda: self._rate(Counter.PROMPT_TOKENS),
+            ReadingName.GENERATION_TOKENS_PER_S: lambda: self._rate(Counter.GENERATED_TOKENS),
+            ReadingName.ARRIVALS_PER_S: lambda: self._rate(Counter.ARRIVED),
             ReadingName.SERVICE_S: self._service_s,
             ReadingName.P50_S: lambda: self._quantile_s(0.50),
             ReadingName.P95_S: lambda: self._quantile_s(0.95),
         }
         return values.get(name, lambda: None)
 
-    @property
-    def _window_s(self) -> float:
-        return self.subject.window_s
+    def _rate(self, counter: Counter) -> float | None:
+        return self.world.scrapes.rate(counter, self.subject.window_s)
+
+    def _sessions(self) -> float | None:
+        return total(scrape.sessions for scrape in self.world.scrapes.newest())
 
     def _pods(self) -> float | None:
         return len(self.world.scrapes.by_pod) or None
 
     def _newest_s(self) -> float | None:
-        times = self.world.scrapes.gauge(lambda scrape: scrape.at_s).values()
+        times = [scrape.at_s for scrape in self.world.scrapes.newest()]
         return max(times) + self.world.epoch_s if times else None
 
     def _queue(self) -> float | None:
         """Waiting in the engines, and at the gateway while no pod is open."""
-        inside = total(self.world.scrapes.gauge(lambda scrape: scrape.waiting))
-        outside = self.world.agents.at_the_door(self.world.now_s - STEP_S)
+        inside = total(scrape.waiting for scrape in self.world.scrapes.newest())
+        outside = self.world.serving.held
         return inside if not outside else outside + (inside or 0.0)
 
     def _service_s(self) -> float | None:
-        ended = total(self.world.scrapes.rate(lambda c: c.finished, self._window_s))
-        spent = total(self.world.scrapes.rate(lambda c: c.latency_sum_s - c.queue_sum_s, self._window_s))
-        return max(spent, 0.0) / ended if ended and spent is not None else None
+        rates = self.world.scrapes.rates(self.subject.window_s)
+        if rates is None or rates[Counter.FINISHED] <= 0:
+            return None
+        served_us = rates[Counter.LATENCY_US] - rates[Counter.WAITED_US]
+        return max(0.0, float(served_us / rates[Counter.FINISHED]) / US_PER_S)
 
     def _quantile_s(self, q: float) -> float | None:
-        rates = self.world.scrapes.rate(lambda c: c.finished, self._window_s)
-        if sum(rates.values()) * self._window_s < FEWEST_REQUESTS:
-            return None
-        return self.world.scrapes.latency(q, self._window_s)
+        ended = (self._rate(Counter.FINISHED) or 0.0) * self.subject.window_s
+        return None if ended < FEWEST_REQUESTS else self.world.scrapes.latency_s(q, self.subject.window_s)
 
 
-def total(by_pod: Mapping[str, float]) -> float | None:
+def total(values: Iterable[float]) -> float | None:
     """PromQL's sum: nothing of nothing, not 0."""
-    return sum(by_pod.values()) if by_pod else None
+    known = list(values)
+    return sum(known) if known else None

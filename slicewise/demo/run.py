@@ -28,6 +28,7 @@ from slicewise.demo.promises import Breach, Json
 from slicewise.demo.queries import Answers
 from slicewise.demo.scene import Line
 from slicewise.demo.servers import Server, extender, scaler
+from slicewise.demo.serving import Serving, load_of
 from slicewise.demo.stage import Stage
 from slicewise.demo.tags import Tags
 from slicewise.demo.told import Told
@@ -36,6 +37,8 @@ from slicewise.demo.world import Auditor, World
 #: Cluster seconds a wall second.
 SPEED: Final = 30.0
 SEED: Final = 7
+#: Sessions of a run without an end are drawn for so many cluster seconds: a day, 48 minutes on the wall.
+FOREVER_S: Final = 86_400.0
 #: Wall seconds between two rounds of each loop.
 WORLD_EVERY_S: Final = 0.05
 ASK_EVERY_S: Final = 0.1
@@ -107,7 +110,7 @@ async def standing(wall: Clock, length_s: float | None, told_to: Callable[[Line]
         document = read_scaled_object()
         subject, trigger = subject_of(document)
         populate(store, document, wall())
-        world = World(store, SEED)
+        world = World(store, Serving(load_of(length_s or FOREVER_S, SEED)), SEED)
         api = await stack.enter_async_context(KubeApi(store))
         answers = Answers(world, subject, load_presets()[subject.preset])
         source = await stack.enter_async_context(MetricSource(pace, answers.answer))
@@ -120,14 +123,14 @@ async def standing(wall: Clock, length_s: float | None, told_to: Callable[[Line]
         servers = scaler(pace, source.url, kubeconfig, told.scaler), extender(kubeconfig, told.extender)
         for server in servers:
             stack.push_async_callback(server.stop)
-        grpc_address, http_address = await asyncio.gather(*(server.start() for server in servers))
+        grpc_address, verbs_url = await asyncio.gather(*(server.start() for server in servers))
 
         document["spec"]["triggers"][0]["metadata"]["scalerAddress"] = grpc_address
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(grpc_address))
         session = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)))
         autoscaler = Autoscaler(store, ScaledObject.model_validate(document), channel, told_to)
-        scheduler = KubeScheduler(store, f"http://{http_address}", session, told_to)
-        ports = [address.rsplit(":", 1)[-1] for address in (grpc_address, http_address)]
+        scheduler = KubeScheduler(store, verbs_url, session, told_to)
+        ports = [address.rsplit(":", 1)[-1] for address in (grpc_address, verbs_url)]
         endpoints = "on loopback: scaler :{} gRPC, extender :{} HTTP".format(*ports)
         stage = Stage(world, tags, autoscaler, trigger.p95_target_s or 0.0, SPEED, length_s, endpoints, MAPPING)
         breaches: list[Breach] = []

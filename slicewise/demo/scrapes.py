@@ -1,25 +1,29 @@
 """What a Prometheus keeps of the engines: samples at every scrape, rates and quantiles over a window of them."""
 
 from collections import deque
-from collections.abc import Callable, Mapping
-from copy import deepcopy
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from slicewise.demo.agents import Agents
-from slicewise.demo.engines import LATENCY_BOUNDS_S, Counters, Engine, quantile
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.serving.pool import BUCKETS_S, Counter, Readout
 
 SCRAPE_S: Final = 5.0
 KEPT_S: Final = 600.0
+US_PER_S: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Scrape:
+    """`counters`: (COUNTERS,), see sim.serving.pool.Counter."""
+
     at_s: float
     waiting: int
     running: int
     sessions: int
-    counters: Counters
+    counters: NDArray[np.int64]
 
 
 @dataclass(slots=True)
@@ -27,40 +31,58 @@ class Scrapes:
     """By pod, oldest first. Times are cluster seconds."""
 
     by_pod: dict[str, deque[Scrape]] = field(default_factory=dict)
-    _last_s: float = float("-inf")
+    last_s: float = 0.0
 
-    def scrape_if_due(self, now_s: float, engines: Mapping[str, Engine], agents: Agents) -> None:
-        if now_s - self._last_s < SCRAPE_S:
-            return
-        self._last_s = now_s
-        for pod in set(self.by_pod) - set(engines):
+    def scrape(self, now_s: float, pods: Sequence[str], readout: Readout) -> None:
+        self.last_s = now_s
+        for pod in set(self.by_pod) - set(pods):
             del self.by_pod[pod]  # as after a staleness marker: a target that is gone has no current samples
-        for pod, engine in engines.items():
+        for i, pod in enumerate(pods):
             kept = self.by_pod.setdefault(pod, deque())
-            sessions = agents.on_pod(pod)
-            kept.append(Scrape(now_s, len(engine.waiting), len(engine.running), sessions, deepcopy(engine.counters)))
+            gauges = int(readout.queued[i]), int(readout.running[i]), int(readout.sessions[i])
+            kept.append(Scrape(now_s, *gauges, readout.counters[i]))
             while kept[0].at_s < now_s - KEPT_S:
                 kept.popleft()
 
-    def gauge(self, read: Callable[[Scrape], float]) -> dict[str, float]:
-        """The newest sample of each pod."""
-        return {pod: read(kept[-1]) for pod, kept in self.by_pod.items()}
+    def newest(self) -> list[Scrape]:
+        """The last sample of each pod."""
+        return [kept[-1] for kept in self.by_pod.values()]
 
-    def rate(self, read: Callable[[Counters], float], window_s: float) -> dict[str, float]:
-        """Increase a second of each pod over the samples in the window; pods with fewer than two samples have none."""
-        rates = {}
-        for pod, kept in self.by_pod.items():
-            inside = [scrape for scrape in kept if scrape.at_s > self._last_s - window_s]
+    def rates(self, window_s: float) -> NDArray[np.float64] | None:
+        """Increase a second of each counter, summed over the pods: (COUNTERS,).
+
+        None where no pod has two samples in the window.
+        """
+        found = []
+        for kept in self.by_pod.values():
+            inside = [scrape for scrape in kept if scrape.at_s > self.last_s - window_s]
             if len(inside) >= 2:
                 first, last = inside[0], inside[-1]
-                rates[pod] = (read(last.counters) - read(first.counters)) / (last.at_s - first.at_s)
-        return rates
+                found.append((last.counters - first.counters) / (last.at_s - first.at_s))
+        return np.sum(found, axis=0, dtype=np.float64) if found else None
 
-    def latency(self, q: float, window_s: float) -> float | None:
-        """A quantile over all pods; None where nothing ended in the window."""
-        counts = [sum(self.rate(_bucket(i), window_s).values()) for i in range(len(LATENCY_BOUNDS_S) + 1)]
-        return quantile(q, counts)
+    def rate(self, counter: Counter, window_s: float) -> float | None:
+        rates = self.rates(window_s)
+        return None if rates is None else float(rates[counter])
+
+    def latency_s(self, q: float, window_s: float) -> float | None:
+        """A quantile over the requests of all pods; None where nothing ended in the window."""
+        rates = self.rates(window_s)
+        return None if rates is None else quantile(q, [float(rate) for rate in rates[Counter.BUCKET :]])
 
 
-def _bucket(i: int) -> Callable[[Counters], float]:
-    return lambda counters: counters.buckets[i]
+def quantile(q: float, buckets: Sequence[float]) -> float | None:
+    """PromQL's histogram_quantile over counts of `BUCKETS_S` and one above: linear inside a bucket. None of nothing.
+
+    Source: prometheus/prometheus promql/quantile.go, classic histograms.
+    """
+    total = sum(buckets)
+    if total <= 0:
+        return None
+    rank, seen = q * total, 0.0
+    for i, count in enumerate(buckets[:-1]):
+        if count > 0 and seen + count >= rank:
+            lower = BUCKETS_S[i - 1] if i else 0.0
+            return lower + (BUCKETS_S[i] - lower) * (rank - seen) / count
+        seen += count
+    return BUCKETS_S[-1]

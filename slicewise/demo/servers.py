@@ -122,7 +122,7 @@ def extender(kubeconfig: Path, heard: Callable[[Event], None]) -> Server:
     """The extender is the command as shipped, in wall time: nothing that it decides depends on the cluster's speed."""
     settings = {"PORT": "0", "METRICS_PORT": "0", "KUBECONFIG": str(kubeconfig)}
     arguments = ["slicewise", "extender", "serve"]
-    return Server(arguments, _environment("EXTENDER", settings), _listens("extender.listening", "address"), heard)
+    return Server(arguments, _environment("EXTENDER", settings), _listens("extender.listening", "verbs"), heard)
 
 
 def _listens(name: str, key: str) -> Callable[[Event], str | None]:

@@ -49,7 +49,7 @@ async def demonstrate(options: Options, console: Console, wall: Clock) -> int:
             faults = await _played(demo, stop, console, lines, plain=options.plain)
             summary = summed_up(demo, faults, wall() - began_s)
     except ServerError as e:
-        console.print(str(e), style="red", markup=False, highlight=False)
+        console.print(str(e), style="red", markup=False, highlight=False, soft_wrap=True)
         return 1
     console.print(rendered(summary))
     return 0 if summary.kept else 1
@@ -92,11 +92,11 @@ def summed_up(demo: Demo, faults: list[str], wall_s: float) -> Summary:
 
 
 def facts(demo: Demo) -> Iterator[tuple[str, str]]:
-    stage, agents, scaled, calls = demo.stage, demo.world.agents, demo.autoscaler, demo.scheduler.calls
-    yield "sessions", f"{agents.peak} at the peak, {len(agents.sessions)} now"
+    stage, serving, scaled, calls = demo.stage, demo.world.serving, demo.autoscaler, demo.scheduler.calls
+    yield "sessions", f"{serving.peak_sessions} at the peak, {serving.sessions()} now"
     ready = started(stage.ready)
     yield "replicas", f"{min(ready)} to {max(ready)} ready; scaled up {scaled.ups} times, down {scaled.downs} times"
-    yield "latency", latency(sorted(seconds for _, seconds in agents.latencies), stage.p95_target_s)
+    yield "latency", latency(sorted(serving.latencies_s().tolist()), stage.p95_target_s)
     mean = sum(stage.allocated) / max(1, len(stage.allocated))
     yield "GPU slices", f"{max(stage.slices, default=0)} at the peak; {mean:.0%} of GPU memory allocated on average"
     asked = f"{scaled.calls} GetMetrics calls, {scaled.errors} errors"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from slicewise.demo.agents import percentile
+from sim.serving.pool import Counter
 from slicewise.demo.autoscaler import Autoscaler
 from slicewise.demo.cluster import GPU_NODES
 from slicewise.demo.controllers import PODS, is_leaving, is_ready
@@ -18,8 +18,9 @@ from slicewise.demo.tags import Tags, style
 from slicewise.demo.world import World
 
 SAMPLE_S: Final = 5.0
-#: Window of the P95 that is drawn.
+#: Windows of the P95 and of the token rate that are drawn.
 P95_WINDOW_S: Final = 120.0
+TOKENS_WINDOW_S: Final = 30.0
 UNITS: Final = 8
 KEPT_LINES: Final = 200
 LEGEND: Final = "cN: agents (coder)   eN iN nN tN: guests   ·· free"
@@ -49,13 +50,12 @@ class Stage:
         """One sample every SAMPLE_S of cluster time, however often this is called."""
         while self._sampled_s + SAMPLE_S <= self.world.now_s:
             self._sampled_s += SAMPLE_S
-            engines = self.world.engines.values()
-            self.sessions.append(len(self.world.agents.sessions))
-            self.queue.append(sum(len(engine.waiting) for engine in engines))
+            scrapes = self.world.scrapes
+            self.sessions.append(self.world.serving.sessions())
+            self.queue.append(self.world.serving.held + sum(scrape.waiting for scrape in scrapes.newest()))
             self.ready.append(self.world.pods()[0])
-            rates = self.world.scrapes.rate(lambda counters: counters.generation_tokens, 30.0)
-            self.tokens_per_s.append(sum(rates.values()))
-            self.p95_s.append(percentile(95, self.world.agents.latencies, since_s=self.world.now_s - P95_WINDOW_S))
+            self.tokens_per_s.append(scrapes.rate(Counter.GENERATED_TOKENS, TOKENS_WINDOW_S))
+            self.p95_s.append(scrapes.latency_s(0.95, P95_WINDOW_S))
             held = parts(self.world.store.objects(PODS))
             self.slices.append(len(held))
             self.allocated.append(sum(share(part) for part in held) / gpu_count())
@@ -78,7 +78,6 @@ class Stage:
         columns = int((self.length_s or ROUND_S) / SAMPLE_S)
         ready, there = self.world.pods()
         wanted = self.autoscaler.wanted
-        agents = self.world.agents
         replicas = (
             f"{ready} ready of {there}"
             if wanted is None or round(wanted) == there
@@ -87,7 +86,7 @@ class Stage:
         p95 = self.p95_s[-1] if self.p95_s else None
         late = p95 is not None and p95 > self.p95_target_s
         shown = [
-            ("sessions", self.sessions, f"{len(agents.sessions)} active", "cyan", None),
+            ("sessions", self.sessions, f"{self.world.serving.sessions()} active", "cyan", None),
             ("queue", self.queue, f"{self.queue[-1] or 0 if self.queue else 0:.0f} waiting", "yellow", None),
             ("replicas", self.ready, replicas, "green", None),
             (

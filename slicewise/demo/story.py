@@ -30,12 +30,3 @@ CHAPTERS: Final = (
 
 def chapter(now_s: float) -> Chapter:
     return [found for found in CHAPTERS if found.at_s <= now_s % ROUND_S][-1]
-
-
-def sessions_per_s(now_s: float) -> float:
-    """Arrivals of agent sessions at `now_s`, linear between chapters."""
-    at_s = now_s % ROUND_S
-    here = chapter(now_s)
-    after = CHAPTERS[CHAPTERS.index(here) + 1]
-    share = (at_s - here.at_s) / (after.at_s - here.at_s)
-    return here.sessions_per_s + share * (after.sessions_per_s - here.sessions_per_s)

@@ -2,77 +2,68 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
 
-from slicewise.demo.agents import Agents
-from slicewise.demo.cluster import GUESTS, WORKLOAD, admit, publish_instances
-from slicewise.demo.controllers import PODS, Kubelet, ReplicaSet, is_leaving, is_ready, owned
-from slicewise.demo.engines import Engine
+from slicewise.demo.cluster import GPU_NODES, GUESTS, WORKLOAD, admit, publish_instances
+from slicewise.demo.controllers import Kubelet, ReplicaSet, is_leaving, is_ready, owned
 from slicewise.demo.kube_store import Store
-from slicewise.demo.promises import Breach, Json, breaches, killed
-from slicewise.demo.scrapes import Scrapes
-from slicewise.demo.story import ROUND_S, sessions_per_s
-
-STEP_S: Final = 0.5
+from slicewise.demo.promises import Breach, Json, breaches, killed, parts
+from slicewise.demo.scrapes import SCRAPE_S, Scrapes
+from slicewise.demo.serving import Serving, shape_of
+from slicewise.demo.story import ROUND_S
 
 
 @dataclass(slots=True)
 class World:
     """`now_s`: cluster time since the story began; `epoch_s`: what the cluster's clock showed then.
 
-    Engines live from the moment in which their pods are ready until these are gone.
+    An engine serves from the moment in which its pod is ready until that is gone.
     """
 
     store: Store
+    serving: Serving
     seed: int
     now_s: float = 0.0
     epoch_s: float = 0.0
-    engines: dict[str, Engine] = field(default_factory=dict)
     scrapes: Scrapes = field(default_factory=Scrapes)
-    agents: Agents = field(init=False)
     _kubelet: Kubelet = field(init=False)
     _replicas: ReplicaSet = field(init=False)
-    _held: int = -1
+    _guests: int = 0
 
     def __post_init__(self) -> None:
-        self.agents = Agents(self.seed, sessions_per_s)
         self._replicas = ReplicaSet(self.store, WORKLOAD, self.seed + 1)
-        self._kubelet = Kubelet(self.store, self._in_flight, self._started, self._gone, self.seed + 2)
+        self._kubelet = Kubelet(self.store, self.serving.drain, self._started, self._gone, self.seed + 2)
 
     def advance(self, to_s: float) -> None:
-        while self.now_s + STEP_S <= to_s:
-            self._admit_guests()
-            open_pods = frozenset(name for name in self.engines if not self._is_leaving(name))
-            self.agents.step(self.now_s, STEP_S, self.engines, open_pods)
-            for engine in self.engines.values():
-                engine.step(self.now_s, STEP_S)
-            self.now_s += STEP_S
-            self.scrapes.scrape_if_due(self.now_s, self.engines, self.agents)
+        while self.scrapes.last_s + SCRAPE_S <= to_s:
+            due_s = self.scrapes.last_s + SCRAPE_S
+            self.serving.run_until(due_s)
+            self.scrapes.scrape(due_s, *self.serving.read())
+        self.serving.run_until(to_s)
+        self.now_s = to_s
+        self._admit_guests()
         self._replicas.step()
         self._kubelet.step(self.now_s)
         publish_instances(self.store)
 
     def _admit_guests(self) -> None:
-        """Those whose time in the round lies in this step; each round has its own names."""
-        at_s, lap = self.now_s % ROUND_S, int(self.now_s // ROUND_S)
-        for guest in GUESTS:
-            if at_s <= guest.at_s < at_s + STEP_S and (lap == 0 or guest.runs_for_s is not None):
+        """Those who are due; from the second round on with a name of that round, and without those who stay."""
+        while True:
+            lap, index = divmod(self._guests, len(GUESTS))
+            guest = GUESTS[index]
+            if lap * ROUND_S + guest.at_s > self.now_s:
+                return
+            self._guests += 1
+            if lap == 0 or guest.runs_for_s is not None:
                 admit(self.store, guest, guest.name if lap == 0 else f"{guest.name}-{lap}")
 
-    def _is_leaving(self, name: str) -> bool:
-        return is_leaving(self.store.get(PODS, name))
-
-    def _in_flight(self, name: str) -> int:
-        return self.engines[name].in_flight if name in self.engines else 0
-
-    def _started(self, name: str) -> None:
-        if name.startswith(f"{WORKLOAD}-"):
-            self.engines[name] = Engine()
+    def _started(self, pod: Json) -> None:
+        if pod["metadata"]["name"].startswith(f"{WORKLOAD}-"):
+            (part,) = parts([pod])
+            node = next(node for node in GPU_NODES if node.name == part.node)
+            self.serving.start(part.pod, shape_of(part, node.model, node.memory_mib))
 
     def _gone(self, pod: Json) -> None:
-        name = pod["metadata"]["name"]
-        if self.engines.pop(name, None) is not None:
-            self.agents.leave(name)
+        self.serving.gone(pod["metadata"]["name"])
 
     def pods(self) -> tuple[int, int]:
         """Pods of the workload that serve, and those that there are."""
