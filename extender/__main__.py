@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from extender import binding
 from extender.http import Service
-from extender.kube import Watches
+from extender.kube import Clock, Watches
 from extender.ledger import Ledger
 from extender.obs import Obs, State
 from extender.serving import ListenError, listen, serving
@@ -52,14 +52,14 @@ class Urls:
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings, stop: asyncio.Event) -> AsyncIterator[Urls]:
+async def running(settings: Settings, stop: asyncio.Event, wall: Clock = WALL) -> AsyncIterator[Urls]:
     """An extender while the block runs. It is reachable at once, and ready when its watches are synced.
 
     Raises KubeError without usable credentials, ListenError for a taken address, OSError for broken certificates.
     """
     context = None if settings.certificates is None else ReloadingContext(settings.certificates)
     ledger = Ledger(stale_after_s=settings.stale_after_s, assume_ttl_s=settings.assume_ttl_s, scorer=settings.scorer)
-    watches = Watches(ledger, WALL)
+    watches = Watches(ledger, wall)
     obs = Obs()
     obs.registry.register(State(ledger, watches.progress))
     async with contextlib.AsyncExitStack() as stack:
@@ -68,7 +68,7 @@ async def running(settings: Settings, stop: asyncio.Event) -> AsyncIterator[Urls
             api=kube,
             ledger=ledger,
             waiting=watches.pods.waiting,
-            now_s=WALL,
+            now_s=wall,
             mono_s=time.monotonic,
             deadline_s=settings.bind_deadline_s,
             tell=obs.tell,
@@ -78,7 +78,7 @@ async def running(settings: Settings, stop: asyncio.Event) -> AsyncIterator[Urls
             binder=binder,
             obs=obs,
             settings=settings,
-            now_s=WALL,
+            now_s=wall,
             mono_s=time.perf_counter,
             why_not_ready=lambda: watches.why_not_ready(time.monotonic(), settings.watch_lost_s),
         )
@@ -88,7 +88,7 @@ async def running(settings: Settings, stop: asyncio.Event) -> AsyncIterator[Urls
         ]
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         tasks.create_task(watches.run(kube, settings.lease_namespace, stop))
-        tasks.create_task(repeat(lambda: _expire(ledger, obs), every_s=EXPIRE_EVERY_S, stop=stop))
+        tasks.create_task(repeat(lambda: _expire(ledger, obs, wall()), every_s=EXPIRE_EVERY_S, stop=stop))
         if context is not None:
             tasks.create_task(repeat(context.reload, every_s=TLS_EVERY_S, stop=stop))
         stack.push_async_callback(binder.close)
@@ -105,8 +105,8 @@ async def running(settings: Settings, stop: asyncio.Event) -> AsyncIterator[Urls
             stop.set()
 
 
-def _expire(ledger: Ledger, obs: Obs) -> None:
-    for holding in ledger.expire(WALL()):
+def _expire(ledger: Ledger, obs: Obs, now_s: float) -> None:
+    for holding in ledger.expire(now_s):
         obs.expired(uid=holding.uid, pod=holding.key, node=holding.node)
 
 
@@ -120,17 +120,17 @@ async def _serve(settings: Settings) -> None:
 @app.command()
 def serve(
     *,
-    host: Annotated[str | None, typer.Option(help="Address of the verbs. [default: 127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(help="Port of the verbs; 0: a free one. [default: 8888]")] = None,
+    host: Annotated[str | None, typer.Option(help="Address of the verbs. Default: 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the verbs; 0: a free one. Default: 8888.")] = None,
     metrics_host: Annotated[
-        str | None, typer.Option(help="Address of /healthz, /readyz, /metrics. [default: 127.0.0.1]")
+        str | None, typer.Option(help="Address of /healthz, /readyz, /metrics. Default: 127.0.0.1.")
     ] = None,
-    metrics_port: Annotated[int | None, typer.Option(help="Their port; 0: a free one. [default: 8081]")] = None,
+    metrics_port: Annotated[int | None, typer.Option(help="Their port; 0: a free one. Default: 8081.")] = None,
     kubeconfig: Annotated[
-        Path | None, typer.Option(help="How to reach the API server. [default: the pod's ServiceAccount, $KUBECONFIG]")
+        Path | None, typer.Option(help="How to reach the API server. Default: the pod's ServiceAccount, $KUBECONFIG.")
     ] = None,
-    log_format: Annotated[str | None, typer.Option(help="json or text. [default: json]")] = None,
-    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error. [default: info]")] = None,
+    log_format: Annotated[str | None, typer.Option(help="json or text. Default: json.")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error. Default: info.")] = None,
 ) -> None:
     """Serve filter, prioritize, bind and preempt to a kube-scheduler until SIGTERM.
 
