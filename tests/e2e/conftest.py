@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from tests.e2e.parts.controlplane import ControlPlane, control_plane, given_cluster
-from tests.e2e.parts.kustomize import MANIFESTS, build
+from tests.e2e.parts.kustomize import MANIFESTS, build, find
 from tests.e2e.parts.tools import CONTROL_PLANE, Tools, tools_or_skip
 
 LOGS: Final = pytest.StashKey[Path]()
@@ -43,6 +43,7 @@ def base(plane: ControlPlane) -> None:
     """The shipped base, applied as it is: its pods wait for nodes that are not there, its programs run as processes."""
     for thing in build(MANIFESTS / "base"):
         plane.api.apply(thing)
+    plane.api.apply(find(build(MANIFESTS / "examples" / "agents"), "Namespace", "agents"))
 
 
 @pytest.hookimpl(wrapper=True)

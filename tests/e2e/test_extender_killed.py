@@ -7,18 +7,14 @@ import pytest
 
 from tests.e2e.parts.client import Api
 from tests.e2e.parts.controlplane import ControlPlane
-from tests.e2e.parts.installation import installation
+from tests.e2e.parts.installation import installation, mig, mps
 from tests.e2e.parts.process import LOOPBACK
 from tests.e2e.parts.waiting import repeatedly, wait_for
 from tests.e2e.parts.workloads import deployment, pods, remove, runs
 from tests.e2e.placements import Watchman, held_by
 
 pytestmark = pytest.mark.e2e
-GPUS: Final = {
-    "burst-1": ["--fake=a100-80:mig,a100-80:mig"],
-    "burst-2": ["--fake=a100-80:mig,a100-80:mig"],
-    "burst-3": ["--fake=a100-80:mps,a100-80:mps"],
-}
+GPUS: Final = {"burst-1": mig(2), "burst-2": mig(2), "burst-3": mps(2)}
 # Every slice of every GPU will be held at the end: had one been lost or given twice, the pods would not fit.
 PLANNERS: Final = 4 * 7
 CODERS: Final = 2 * 5

@@ -7,7 +7,7 @@ import pytest
 
 from tests.e2e.parts.client import Json
 from tests.e2e.parts.controlplane import ControlPlane
-from tests.e2e.parts.installation import installation
+from tests.e2e.parts.installation import installation, mig
 from tests.e2e.parts.kustomize import overlaid
 from tests.e2e.parts.process import LOOPBACK
 from tests.e2e.parts.waiting import repeatedly, wait_for
@@ -35,9 +35,8 @@ def interactive_coder() -> Json:
 
 def test_interactive_agents_take_the_place_of_batch_agents(plane: ControlPlane, base: None) -> None:
     api, watchman = plane.api, Watchman(plane.api)
-    gpus = {"full-1": ["--fake=a100-80:mig"]}
     nobody = f"http://{LOOPBACK}:9"
-    with installation(plane, prometheus_url=nobody, gpus=gpus, cpus=CPUS):
+    with installation(plane, prometheus_url=nobody, gpus={"full-1": mig()}, cpus=CPUS):
         try:
             with repeatedly(watchman.look, every_s=0.2):
                 api.apply(batch_planner())

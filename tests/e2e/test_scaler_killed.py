@@ -11,7 +11,7 @@ from tests.e2e.engines import Load, Request, Speed
 from tests.e2e.exporter import Exporter
 from tests.e2e.parts.apiserver import HPA_PERIOD_S
 from tests.e2e.parts.controlplane import ControlPlane
-from tests.e2e.parts.installation import installation
+from tests.e2e.parts.installation import installation, mig
 from tests.e2e.parts.prometheus import Prometheus
 from tests.e2e.parts.waiting import repeatedly, wait_for
 from tests.e2e.parts.workloads import POLLING_S, ReplicaHistory, deployment, remove, runs, runs_at_least, scaled_object
@@ -39,8 +39,7 @@ def test_a_killed_scaler_scales_nothing_down(plane: ControlPlane, base: None) ->
         prometheus = Prometheus(plane.tools, plane.folder, discovery_url=f"http://{exporter.address}/targets")
         stack.callback(prometheus.stop)
         prometheus.up()
-        gpus = {"steady-1": ["--fake=a100-80:mig"]}
-        slicewise = stack.enter_context(installation(plane, prometheus_url=prometheus.url, gpus=gpus))
+        slicewise = stack.enter_context(installation(plane, prometheus_url=prometheus.url, gpus={"steady-1": mig()}))
         stack.callback(remove, api, ["planner"])
         exporter.add("agents", "planner", steady_load())
         api.apply(deployment("planner"))

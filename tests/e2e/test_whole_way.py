@@ -13,7 +13,7 @@ from tests.e2e.engines import Load, Request, azure_trace, speed_for, synthetic_t
 from tests.e2e.exporter import Exporter
 from tests.e2e.parts.client import Api
 from tests.e2e.parts.controlplane import ControlPlane
-from tests.e2e.parts.installation import Installation, installation
+from tests.e2e.parts.installation import Installation, installation, mig, mps, whole
 from tests.e2e.parts.prometheus import Prometheus
 from tests.e2e.parts.waiting import repeatedly, wait_for
 from tests.e2e.parts.workloads import (
@@ -54,7 +54,7 @@ def exporter(plane: ControlPlane) -> Iterator[Exporter]:
 
 @pytest.fixture
 def slicewise(plane: ControlPlane, base: None, exporter: Exporter) -> Iterator[Installation]:
-    gpus = {"mig-1": ["--fake=a100-80:mig"], "mps-1": ["--fake=a100-80:mps"], "whole-1": ["--fake=a100-80:exclusive"]}
+    gpus = {"mig-1": mig(), "mps-1": mps(), "whole-1": whole()}
     with ExitStack() as stack:
         prometheus = Prometheus(plane.tools, plane.folder, discovery_url=f"http://{exporter.address}/targets")
         stack.callback(prometheus.stop)

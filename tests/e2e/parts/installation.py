@@ -53,6 +53,21 @@ def scheduler_config(*, extender: str, kubeconfig: Path) -> Json:
     return overlaid(shipped, overlay)
 
 
+def mig(count: int = 1) -> list[str]:
+    """An agent's arguments for a node with A100 GPUs to be cut into MIG slices."""
+    return [f"--fake=a100-80:{count}"]
+
+
+def mps(count: int = 1) -> list[str]:
+    """…shared through MPS."""
+    return [f"--fake=a100-80:{count}:mig-off", "--mps-gpus=all"]
+
+
+def whole(count: int = 1) -> list[str]:
+    """…given away whole."""
+    return [f"--fake=a100-80:{count}:mig-off"]
+
+
 @dataclass(slots=True)
 class Installation:
     """The running programs; a test may kill and start each of them again."""
@@ -78,7 +93,7 @@ def installation(
 ) -> Iterator[Installation]:
     """Nodes with an agent each, extender, kube-scheduler and scaler, for as long as the block runs.
 
-    `gpus`: by node name, what its agent's `--fake` says.
+    `gpus`: by node name, the arguments that tell its agent which GPUs there are.
     """
     folder = plane.folder / f"installation-{free_port()}"
     folder.mkdir()
