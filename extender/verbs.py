@@ -24,6 +24,8 @@ from extender.placement.room import ROOM, fitting
 from extender.placement.scorers import Shares
 from extender.placement.victims import cheapest
 
+Bools = NDArray[np.bool_]
+
 MAX_SCORE: Final = 10  # kubernetes/kube-scheduler extender/v1: MaxExtenderPriority
 #: So many of the best price levels get a score of their own; all others share the scores that are left.
 OWN_LEVELS: Final = 6
@@ -58,7 +60,7 @@ def filter_nodes(ledger: Ledger, demand: Demand, names: Sequence[str], now_s: fl
     else:
         lookup = fleet.lookup(demand.shape)
         fits = fitting(fleet, lookup, demand)[slots] & fresh
-        _look_closer(ledger, demand, names, fits, answer)
+        answer.failed.update(dict.fromkeys(_look_closer(ledger, demand, names, fits, fresh), KEPT))
         refused = np.flatnonzero(~fits & fresh)
         if len(refused):
             whys = reasons(fleet, lookup, demand, slots[refused])
@@ -119,10 +121,10 @@ def score_nodes(ledger: Ledger, demand: Demand, names: Sequence[str], now_s: flo
         price = np.array([_static_price(ledger, demand, name) for name in names])
     else:
         price = _prices(ledger, demand, demand.shape)[slots]
-    price[ledger.fleet.renewed_s[slots] < now_s - ledger.stale_after_s] = np.inf
     own = ledger.holding(demand.uid)
     if own is not None and own.node in names:
         price[names.index(own.node)] = -np.inf
+    price[ledger.fleet.renewed_s[slots] < now_s - ledger.stale_after_s] = np.inf
     return list(zip(names, spread(price).tolist(), strict=True))
 
 
@@ -174,22 +176,24 @@ def _fits(ledger: Ledger, demand: Demand, name: str, gone: frozenset[str] = froz
     return isinstance(plan(demand, ledger.view_for(name, demand, gone), ledger.prices()), Allocation)
 
 
-def _look_closer(
-    ledger: Ledger, demand: Demand, names: Sequence[str], fits: NDArray[np.bool_], answer: Filtered
-) -> None:
-    """Nodes where a nominated pod goes first, or where the demand has a reservation already."""
+def _look_closer(ledger: Ledger, demand: Demand, names: Sequence[str], fits: Bools, fresh: Bools) -> list[str]:
+    """Corrects `fits` where nominated pods go first, or where the demand has a reservation already.
+
+    Returns the nodes that have room, kept for a nominated pod.
+    """
     special = ledger.special_nodes(demand)
-    for i in [i for i, name in enumerate(names) if name in special] if special else ():
-        own = ledger.holding(demand.uid)
-        before = bool(fits[i])
-        fits[i] = (own is not None and own.node == names[i]) or _fits(ledger, demand, names[i])
-        if before and not fits[i]:
-            answer.failed[names[i]] = KEPT
+    own = ledger.holding(demand.uid)
+    kept = []
+    for i, name in enumerate(names) if special else ():
+        if name in special and fresh[i]:
+            before = bool(fits[i])
+            fits[i] = (own is not None and own.node == name) or _fits(ledger, demand, name)
+            if before and not fits[i]:
+                kept.append(name)
+    return kept
 
 
-def _static_fits(
-    ledger: Ledger, demand: Demand, names: Sequence[str], fresh: NDArray[np.bool_], answer: Filtered
-) -> NDArray[np.bool_]:
+def _static_fits(ledger: Ledger, demand: Demand, names: Sequence[str], fresh: Bools, answer: Filtered) -> Bools:
     """Static MIG: existing instances that nobody has, counted by node."""
     fits = fresh.copy()
     for i in np.flatnonzero(fresh).tolist():
@@ -202,7 +206,7 @@ def _static_fits(
             if free[profile] < count:
                 fits[i] = False
                 answer.failed[names[i]] = f"{_instances(existing[profile], profile)}: {free[profile]} of {count} free"
-    _look_closer(ledger, demand, names, fits, answer)
+    answer.failed.update(dict.fromkeys(_look_closer(ledger, demand, names, fits, fresh), KEPT))
     return fits
 
 

@@ -5,7 +5,7 @@ send has Go's names in Go's order, every field, and null where Go has a nil.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -122,7 +122,7 @@ class ExtenderArgs:
     names: list[str]
     objects: Mapping[str, Mapping[str, object]] | None = None
     raw: Mapping[str, msgspec.Raw] | None = None  # the same, as they came
-    metadata: msgspec.Raw = NO_METADATA  # of the list
+    metadata: msgspec.Raw = field(default_factory=lambda: NO_METADATA)  # of the list
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,9 +275,9 @@ def _go_case(document: dict[str, Any], kind: type[msgspec.Struct]) -> dict[str, 
     """The same object with the field names that Go would write."""
     go = {name.casefold(): name for name in _names(kind).values()}
     named = {go.get(key.casefold(), key): value for key, value in document.items()}
-    for field, inner in _VICTIMS.items():
-        if isinstance(named.get(field), dict):
-            named[field] = {node: _go_case(v, inner) if isinstance(v, dict) else v for node, v in named[field].items()}
+    for nested, inner in _VICTIMS.items():
+        if isinstance(named.get(nested), dict):
+            named[nested] = {node: _go_case(v, inner) if isinstance(v, dict) else v for node, v in named[nested].items()}
     if kind is _MetaVictims and isinstance(named.get("Pods"), list):
         named["Pods"] = [_go_case(p, _MetaPod) if isinstance(p, dict) else p for p in named["Pods"]]
     return named
