@@ -48,37 +48,36 @@ class Guest:
     priority: int = 0
 
 
+def _mps(memory: str, compute_pct: int) -> dict[str, str]:
+    return {"slicewise.dev/memory": memory, "slicewise.dev/compute": str(compute_pct), "slicewise.dev/mode": "mps"}
+
+
+def _mig(profile: str) -> dict[str, str]:
+    return {"slicewise.dev/profile": profile}
+
+
 def _evals(at_s: float, first: int, count: int) -> list[Guest]:
-    return [
-        Guest(f"eval-{first + i}", at_s + 20 * i, 240 + 60 * i, {"slicewise.dev/profile": "1g.10gb"})
-        for i in range(count)
-    ]
+    return [Guest(f"eval-{first + i}", at_s + 20 * i, 240 + 60 * i, _mig("1g.10gb")) for i in range(count)]
 
 
+WHOLE: Final = {"slicewise.dev/mode": "exclusive"}
 #: Times of one round of the story, in cluster seconds.
 _GUESTS: Final = (
-    Guest(
-        "notebook-1",
-        0,
-        None,
-        {"slicewise.dev/memory": "10Gi", "slicewise.dev/compute": "10", "slicewise.dev/mode": "mps"},
-    ),
-    Guest(
-        "notebook-2",
-        90,
-        None,
-        {"slicewise.dev/memory": "16Gi", "slicewise.dev/compute": "20", "slicewise.dev/mode": "mps"},
-    ),
+    Guest("notebook-1", 0, None, _mps("10Gi", 10)),
+    Guest("notebook-2", 90, None, _mps("16Gi", 20)),
     *_evals(60, 1, 3),
-    Guest("index-1", 200, 700, {"slicewise.dev/profile": "3g.40gb"}),
-    Guest("train-1", 260, 420, {"slicewise.dev/mode": "exclusive"}),
-    *_evals(480, 4, 3),
-    Guest("index-2", 620, 500, {"slicewise.dev/profile": "3g.40gb"}),
-    Guest("train-2", 640, 400, {"slicewise.dev/mode": "exclusive"}),
-    *_evals(1300, 7, 4),
+    Guest("index-1", 200, 700, _mig("3g.40gb")),
+    Guest("train-1", 260, 420, WHOLE),
+    *_evals(330, 4, 4),
+    Guest("index-2", 380, 600, _mig("3g.40gb")),
+    Guest("batch-1", 400, 700, _mig("7g.80gb")),
+    Guest("index-3", 440, 600, _mig("3g.40gb")),
+    *_evals(470, 8, 4),
+    Guest("index-4", 500, 500, _mig("3g.40gb")),
+    *_evals(560, 12, 4),
+    Guest("train-2", 640, 400, WHOLE),
+    *_evals(1300, 16, 4),
 )
-
-
 #: In the order in which they come.
 GUESTS: Final = tuple(sorted(_GUESTS, key=lambda guest: guest.at_s))
 

@@ -1,4 +1,4 @@
-"""A stand-in for kube-scheduler with one extender: filter, prioritize and bind over HTTP.
+"""A stand-in for kube-scheduler with one extender: filter, prioritize, bind, preempt over HTTP.
 
 The wire is that of the real one: JSON with Go's field names.
 Source: k8s.io/kube-scheduler/extender/v1 types.go, kubernetes/kubernetes pkg/scheduler/extender.go.
@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 import aiohttp
 import msgspec
 
-from slicewise.demo.controllers import NAMESPACE, PODS, is_leaving
+from slicewise.demo.controllers import GRACE_S, NAMESPACE, PODS, is_leaving
 from slicewise.demo.kube_store import Collection, Store
 from slicewise.demo.promises import Json
 from slicewise.demo.scene import Line
@@ -19,6 +19,8 @@ from slicewise.demo.scene import Line
 NODES: Final = Collection("v1", "nodes")
 #: An unschedulable pod is tried again after so long, in cluster time (podMaxBackoffSeconds).
 BACKOFF_S: Final = 10.0
+#: After an eviction: podInitialBackoffSeconds, and the victim's end.
+RETRY_S: Final = 3.0
 Tell = Callable[[Line], None]
 T = TypeVar("T")
 
@@ -39,6 +41,19 @@ class HostPriority(msgspec.Struct):
     Score: int
 
 
+class MetaPod(msgspec.Struct):
+    UID: str
+
+
+class MetaVictims(msgspec.Struct):
+    Pods: list[MetaPod]
+    NumPDBViolations: int = 0
+
+
+class PreemptionResult(msgspec.Struct):
+    NodeNameToMetaVictims: dict[str, MetaVictims] | None = None
+
+
 class BindingResult(msgspec.Struct):
     Error: str = ""
 
@@ -52,7 +67,7 @@ class KubeScheduler:
         self._not_before_s: dict[str, float] = {}
         self._refused: dict[str, str] = {}
         self.calls: Counter[str] = Counter()
-        self.bound = 0
+        self.bound = self.evicted = 0
 
     async def step(self, now_s: float) -> None:
         """Try every pod that waits and is due, the most important first, then the oldest."""
@@ -72,10 +87,31 @@ class KubeScheduler:
         found = await self._ask("filter", arguments, FilterResult)
         if not found.NodeNames:
             self._say_refused(pod, counted(found.reasons) or found.Error, now_s)
+            await self._preempt(pod, found, now_s)
             return
         scores = await self._ask("prioritize", {**arguments, "NodeNames": found.NodeNames}, list[HostPriority])
         best = max(scores, key=lambda scored: (scored.Score, scored.Host))
         await self._bind(pod, best.Host, now_s)
+
+    async def _preempt(self, pod: Json, found: FilterResult, now_s: float) -> None:
+        """Evict the fewest pods of lower priority that make room, as the extender proposes; the next try finds it."""
+        if not pod["spec"].get("priority") or not found.FailedNodes:
+            return
+        nobody_yet = {node: {"Pods": [], "NumPDBViolations": 0} for node in found.FailedNodes}
+        asked = {"Pod": pod, "NodeNameToVictims": None, "NodeNameToMetaVictims": nobody_yet}
+        proposed = (await self._ask("preempt", asked, PreemptionResult)).NodeNameToMetaVictims
+        if not proposed:
+            return
+        node = min(proposed, key=lambda name: (len(proposed[name].Pods), name))
+        uids = {victim.UID for victim in proposed[node].Pods}
+        for victim in self._store.objects(PODS, lambda other: other["metadata"]["uid"] in uids):
+            name = victim["metadata"]["name"]
+            self._store.delete(PODS, name, grace_s=GRACE_S)
+            self._tell(
+                Line(now_s, "extender", f"{name} is evicted", f"makes room on {node} for {_name(pod)}", "yellow")
+            )
+            self.evicted += 1
+        self._not_before_s[pod["metadata"]["uid"]] = now_s + RETRY_S
 
     async def _bind(self, pod: Json, node: str, now_s: float) -> None:
         metadata = pod["metadata"]
@@ -99,6 +135,10 @@ class KubeScheduler:
         async with self._session.post(f"{self._url}/{verb}", json=body) as response:
             response.raise_for_status()
             return msgspec.json.decode(await response.read(), type=shape)
+
+
+def _name(pod: Json) -> str:
+    return str(pod["metadata"]["name"])
 
 
 def counted(reasons: Mapping[str, str]) -> str:

@@ -31,9 +31,9 @@ CATALOG: Final = {"a100-80": "a100-80-llama-3.1-8b", "h100-80": "h100-80-llama-3
 SESSION: Final = {
     "tasks": {"p50": 1, "p90": 3, "max": 8},
     "steps": {"p50": 6, "p90": 14, "max": 40},
-    "contextTokens": {"p50": 2000, "p90": 4000},
-    "appendedTokens": {"p50": 250, "p90": 800},
-    "outputTokens": {"p50": 70, "p90": 220, "max": 1500},
+    "contextTokens": {"p50": 1500, "p90": 3000},
+    "appendedTokens": {"p50": 150, "p90": 500},
+    "outputTokens": {"p50": 60, "p90": 170, "max": 800},
     "toolWait": {"p50": "4s", "p90": "15s", "max": "60s"},
     "humanWait": {"p50": "25s", "p90": "80s", "max": "3m"},
     "contextLimitTokens": 14_000,

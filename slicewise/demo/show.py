@@ -101,7 +101,10 @@ def facts(demo: Demo) -> Iterator[tuple[str, str]]:
     yield "GPU slices", f"{max(stage.slices, default=0)} at the peak; {mean:.0%} of GPU memory allocated on average"
     asked = f"{scaled.calls} GetMetrics calls, {scaled.errors} errors"
     yield "scaler", f"{demo.told.decisions} decisions from {demo.source.queries:,} queries; {asked}"
-    yield "extender", f"{calls['filter']} filter, {calls['prioritize']} prioritize, {calls['bind']} bind calls"
+    yield (
+        "extender",
+        f"{calls['filter']} filter, {calls['prioritize']} prioritize, {calls['bind']} bind, {calls['preempt']} preempt calls",
+    )
 
 
 def started(ready: Sequence[float | None]) -> list[int]:

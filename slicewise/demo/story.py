@@ -18,8 +18,8 @@ class Chapter:
 CHAPTERS: Final = (
     Chapter(0, 0.12, "early: a few agents at work"),
     Chapter(180, 0.12, "the team arrives"),
-    Chapter(420, 0.90, "everybody at once"),
-    Chapter(840, 0.90, "lunch: sessions end"),
+    Chapter(420, 0.80, "everybody at once"),
+    Chapter(840, 0.80, "lunch: sessions end"),
     Chapter(960, 0.10, "quiet: capacity goes when it is safe"),
     Chapter(1320, 0.10, "a second, smaller wave"),
     Chapter(1440, 0.35, "a second, smaller wave"),
