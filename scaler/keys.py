@@ -26,20 +26,20 @@ class QueueTarget:
 
 
 def _seconds(text: object) -> float:
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|m|h)", str(text))
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h)", str(text))
     if match is None:
         raise ValueError("not a duration")
     return float(match[1]) * UNITS_S[match[2]]
 
 
 def _number(text: object) -> float:
-    if re.fullmatch(r"\d{1,9}(?:\.\d{1,6})?", str(text)) is None:
+    if re.fullmatch(r"[0-9]{1,9}(?:\.[0-9]{1,6})?", str(text)) is None:
         raise ValueError("not a plain number")
     return float(str(text))
 
 
 def _count(text: object) -> int:
-    if re.fullmatch(r"\d{1,9}", str(text)) is None:
+    if re.fullmatch(r"[0-9]{1,9}", str(text)) is None:
         raise ValueError("not a whole number")
     return int(str(text))
 
@@ -55,7 +55,7 @@ def _name(text: object) -> str:
 
 
 def _requests_or_work(text: object) -> QueueTarget:
-    bare = re.fullmatch(r"[\d.]+", str(text)) is not None
+    bare = re.fullmatch(r"[0-9.]+", str(text)) is not None
     target = QueueTarget(_number(text), "requests") if bare else QueueTarget(_seconds(text), "s")
     if not 0 < target.amount <= (1_000_000 if bare else 3600):
         raise ValueError("out of range")
@@ -72,7 +72,7 @@ RequestsOrWork = Annotated[
     QueueTarget,
     BeforeValidator(_requests_or_work),
     Kind(
-        "a number of requests such as 4, above 0, or seconds of work with their unit such as 30s, above 0 s to 3600 s"
+        "a number of requests such as 4, above 0, or seconds of work with their unit such as 30s, above 0 s and at most 3600 s"
     ),
 ]
 

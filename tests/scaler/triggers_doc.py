@@ -1,0 +1,92 @@
+"""docs/triggers.md, written from the trigger model: `python tests/scaler/triggers_doc.py` rewrites it."""
+
+from pathlib import Path
+
+from pydantic.fields import FieldInfo
+
+from scaler.keys import Kind, rule_of
+from scaler.signals.reading import ReadingName
+from scaler.sources import presets
+from scaler.trigger import KEDA_OWN, Trigger
+
+PATH = Path(__file__).parents[2] / "docs" / "triggers.md"
+
+HEAD = """\
+# Triggers
+
+<!-- Written by tests/scaler/triggers_doc.py from scaler/trigger.py; a test compares them. -->
+
+A ScaledObject's trigger of type `external` or `external-push` tells the scaler what to size a workload by. All values are
+strings; a duration has its unit. Unknown keys, numbers without their unit and contradictions are refused, all at once, with
+the key, the value and the rule.
+
+```yaml
+triggers:
+  - type: external
+    metadata:
+      scalerAddress: slicewise-scaler.slicewise.svc:9090
+      queuePerReplica: "4"
+      sessionsPerReplica: "16"
+      stabilizationDown: 5m
+```
+
+The scaler serves one metric, `desired_replicas`, for an `AverageValue` target of 1 (KEDA's default; leave `metricType` alone).
+The HPA swallows steps below its tolerance of 10 %: set `behavior.scaleUp.tolerance` and `behavior.scaleDown.tolerance` to `"0"`
+in the ScaledObject, and `hpaTolerance: "0"` in the trigger.
+"""
+
+TAIL = """\
+## What is measured
+
+Readings of the preset `{preset}`; `slicewise scaler presets` prints the queries. All are of the ScaledObject's own namespace.
+Series of pods carry the labels `namespace` and `pod`; a Deployment's pods are named `WORKLOAD-HASH-ID`.
+
+| reading | unit |
+|---|---|
+{readings}
+
+Agents and gateways export what no engine knows:
+
+| metric | labels | meaning |
+|---|---|---|
+| `agent_sessions_active` | `namespace`, `pod` | gauge of an agent pod: the live sessions that it holds |
+| `agent_sessions_active` | `namespace`, `workload` | gauge of a gateway: the live sessions of a whole workload; it then counts alone |
+| `agent_requests_waiting` | `namespace`, `workload` | gauge of a gateway: requests it holds for want of a pod of that workload |
+
+A workload at zero replicas has no pods to measure: only a gateway's metrics wake it.
+
+## What is not known
+
+A reading that is missing, older than `maxAge`, or NaN is not 0. While anything that a policy needs is not known, or pods are
+ready whose metrics are not in, the workload may be scaled up by what is known and is never scaled down. While nothing is known,
+`onMissing` decides. A scaler that has just started does not scale down before it has seen one whole `stabilizationDown`.
+"""
+
+
+def render() -> str:
+    rows = [_row(field.alias or name, field) for name, field in Trigger.model_fields.items()]
+    known = presets.load()["vllm"].readings
+    units = [f"| `{name}` | {known[name][0].unit} |" for name in ReadingName if name in known]
+    table = "\n".join(["| key | value | default | meaning |", "|---|---|---|---|", *rows])
+    own = ", ".join(f"`{key}`" for key in sorted(KEDA_OWN))
+    keda = (
+        f"KEDA's own keys are left alone: {own}. A key with the suffix `FromEnv` takes its value from that environment "
+        "variable\nof the workload."
+    )
+    tail = TAIL.format(preset="vllm", readings="\n".join(units))
+    return "\n".join([HEAD, "## Keys", "", table, "", keda, "", tail])
+
+
+def _row(key: str, field: FieldInfo) -> str:
+    return f"| `{key}` | {rule_of(field)} | {_default(field)} | {field.description} |"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default is None:
+        return "–"
+    in_seconds = any(isinstance(item, Kind) and item.unit for item in field.metadata)
+    return f"`{field.default:g}s`" if in_seconds else f"`{field.default}`"
+
+
+if __name__ == "__main__":
+    PATH.write_text(render())
