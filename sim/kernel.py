@@ -27,7 +27,7 @@ class Kernel(Generic[Event]):
 
     now_s: float = 0.0
     _queue: list[tuple[float, Rank, int, Event]] = field(default_factory=list)
-    _sequence: count[int] = field(default_factory=count)
+    _sequence: "count[int]" = field(default_factory=count)
 
     def at(self, time_s: float, rank: Rank, event: Event) -> None:
         if not time_s >= self.now_s:  # also refuses NaN

@@ -32,7 +32,11 @@ class Fault:
     rule: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.field}: {self.rule}" if self.field else f"{self.file}:{self.line}: {self.rule}"
+        return (
+            f"{self.file}:{self.line}: {self.field}: {self.rule}"
+            if self.field
+            else f"{self.file}:{self.line}: {self.rule}"
+        )
 
 
 class ConfigError(Exception):
@@ -85,7 +89,7 @@ def read(path: Path) -> list[Document]:
 
 def parse(text: str, file: str) -> list[Document]:
     try:
-        nodes = [n for n in yaml.compose_all(text, yaml.SafeLoader) if n is not None]
+        nodes = list(yaml.compose_all(text, yaml.SafeLoader))
         documents = [_document(node, file) for node in nodes]
     except yaml.MarkedYAMLError as e:
         line = e.problem_mark.line + 1 if e.problem_mark else 1
@@ -128,7 +132,9 @@ def check(model: type[Model], document: Document) -> Model:
     try:
         return model.model_validate(document.value)
     except ValidationError as e:
-        raise ConfigError([document.fault(_place(x["loc"]), _rule(model, x)) for x in e.errors()]) from e
+        raise ConfigError(
+            [document.fault(_place(x["loc"]), _rule(x["type"], x["msg"], x["input"])) for x in e.errors()]
+        ) from e
 
 
 def _place(loc: tuple[str | int, ...]) -> Where:
@@ -139,12 +145,11 @@ def _place(loc: tuple[str | int, ...]) -> Where:
 _TAG: Final = "as:"
 
 
-def _rule(model: type[BaseModel], error: Any) -> str:
-    kind, got = error["type"], error["input"]
+def _rule(kind: str, message: str, got: object) -> str:
     if kind == "extra_forbidden":
         return "unknown field"
     if kind == "missing":
         return "is required"
-    message = str(error["msg"]).removeprefix("Value error, ")
+    message = message.removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     return message if isinstance(got, dict | list) else f"{message} (got {got!r})"

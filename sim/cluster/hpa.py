@@ -133,7 +133,9 @@ def sync(
         if spec.behavior is None:
             verdict, past = _limit_without_behavior(spec, current, wanted, past, now_s)
         else:
-            verdict, past = _limit_with_behavior(spec, spec.behavior, current, wanted, past, now_s)
+            verdict, past = _limit_with_behavior(
+                spec, spec.behavior, current=current, wanted=wanted, past=past, now_s=now_s
+            )
         verdict = replace(verdict, reason=reason)
     else:
         verdict = outside
@@ -143,7 +145,7 @@ def sync(
 
 
 def _outside_bounds(spec: Spec, current: int) -> Verdict | None:
-    """min and max act before any metric and past every tolerance, window and policy."""
+    """Bounds act before any metric and past every tolerance, window and policy."""
     if current > spec.max_replicas:
         return Verdict(spec.max_replicas, "Current number of replicas above Spec.MaxReplicas")
     if current < spec.min_replicas:
@@ -208,7 +210,7 @@ def _limit_without_behavior(spec: Spec, current: int, wanted: int, past: Past, n
 
 
 def _limit_with_behavior(
-    spec: Spec, behavior: Behavior, current: int, wanted: int, past: Past, now_s: float
+    spec: Spec, behavior: Behavior, *, current: int, wanted: int, past: Past, now_s: float
 ) -> tuple[Verdict, Past]:
     up, down = behavior.up, behavior.down
     lowest = min([wanted, *(r.count for r in past.recommendations if r.time_s > now_s - up.window_s)])

@@ -5,8 +5,7 @@ Source: kedacore/keda v2.21.0 `pkg/scaling/executor/scale_scaledobjects.go` (Req
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sim.cluster.hpa import Failed, Scale, Target
@@ -37,7 +36,7 @@ class Past:
 
     created_s: float
     last_active_s: float | None = None
-    failures: Mapping[str, int] = MappingProxyType({})
+    failures: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +56,12 @@ def observe(
     """One query of one metric: failures are counted here, whoever asked, and fallback steps in past the threshold."""
     if isinstance(answer, Answer):
         if fallback is not None:
-            past = replace(past, failures=MappingProxyType({**past.failures, target.name: 0}))
+            past = replace(past, failures={**past.failures, target.name: 0})
         return Record(answer.value_milli, answer.active), past
     if fallback is None:
         return Record(None, active=False, error=answer.why), past
     failures = past.failures.get(target.name, 0) + 1
-    past = replace(past, failures=MappingProxyType({**past.failures, target.name: failures}))
+    past = replace(past, failures={**past.failures, target.name: failures})
     if failures <= fallback.failure_threshold:
         return Record(None, active=False, error=answer.why), past
     wanted = float(_fallback_replicas(fallback, scale.spec))

@@ -16,7 +16,7 @@ from sim.strict import Strict
 
 OURS: Final = frozenset({"external", "external-push"})
 _KEDA_ANNOTATIONS: Final = "autoscaling.keda.sh/"
-_SUFFIXES: Final = {"": 1, "m": Decimal("1e-3"), "k": 10**3, "M": 10**6}
+_SUFFIXES: Final = {"": Decimal(1), "m": Decimal("1e-3"), "k": Decimal(10**3), "M": Decimal(10**6)}
 
 
 def _tolerance(value: object) -> float:
@@ -175,8 +175,9 @@ class ScaledObject(Strict):
             min_replicas=max(1, self.spec.min_replica_count),
             max_replicas=self.spec.max_replica_count,
             targets=tuple(targets),
-            behavior=behavior
-            and hpa.Behavior(behavior.scale_up.over(hpa.UP_DEFAULT), behavior.scale_down.over(hpa.DOWN_DEFAULT)),
+            behavior=None
+            if behavior is None
+            else hpa.Behavior(behavior.scale_up.over(hpa.UP_DEFAULT), behavior.scale_down.over(hpa.DOWN_DEFAULT)),
         )
 
 

@@ -70,17 +70,16 @@ class CompiledPool:
 
     def read(self, slots: tuple[int, ...]) -> Readout:
         st, chosen = self._state, np.array(slots, np.int64)
-        for slot in slots:
-            steps.settle(st, slot, restarted=True)
+        used = np.zeros(len(slots), np.int64)
+        steps.settle_all(st, chosen, used)
         counters = st.counters[chosen]
         counters[:, s.BUSY_US] = st.slot[chosen, s.BUSY] // PS_PER_US
-        used = [int(st.batch[slot, : st.slot[slot, s.BATCH], s.BLOCKS].sum()) for slot in slots]
         return Readout(
             slots=slots,
             queued=st.slot[chosen, s.Q_LEN],
             running=st.slot[chosen, s.BATCH],
             sessions=st.slot[chosen, s.SESSIONS],
-            kv_used=np.array(used, np.int64),
+            kv_used=used,
             counters=counters,
         )
 
@@ -95,9 +94,9 @@ class CompiledPool:
 
     def totals(self) -> NDArray[np.int64]:
         used = np.flatnonzero(self._state.slot[:, s.USED])
-        return self._gone + self.read(tuple(used.tolist())).counters.sum(axis=0)
+        return np.asarray(self._gone + self.read(tuple(used.tolist())).counters.sum(axis=0))
 
     def outcome(self) -> Outcome:
         r = self._state.request
-        columns = (r[:, c].copy() for c in (s.ARRIVAL, s.SCHEDULED, s.FIRST, s.DONE))
+        columns = (r[:, c].copy() for c in (s.ARRIVAL, s.ROUTED, s.SCHEDULED, s.FIRST, s.DONE))
         return Outcome(r[:, s.STATUS].astype(np.int8), *columns)

@@ -1,6 +1,6 @@
 """Compiled orders: a binary heap of (time, row), and a tournament tree whose root is the least of its leaves."""
 
-from sim.serving.jit import compiled
+from sim.serving.jit import compiled, entry
 from sim.serving.state import I64
 
 
@@ -36,7 +36,7 @@ def pop(times: I64, rows: I64, size: int) -> None:
     times[i], rows[i] = time_ps, row
 
 
-@compiled
+@entry
 def update(tree: I64, leaf: int, value: int) -> None:
     """`tree[1]` is the least of the leaves, which are its second half; its length is a power of two."""
     i = len(tree) // 2 + leaf

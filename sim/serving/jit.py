@@ -12,16 +12,30 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 
 def _cache_folder() -> Path:
-    """Outside the tree, and one for each state of these sources: numba looks at the file of a function alone, and would
-    go on using machine code with a constant of another file that has changed since."""
+    """Outside the tree, and one for each state of these sources.
+
+    Numba looks at the file of a function alone: it would go on using machine code with a constant of another file that
+    has changed since.
+    """
     sources = b"".join(p.read_bytes() for p in sorted(Path(__file__).parent.glob("*.py")))
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return home / "slicewise" / "numba" / sha256(sources).hexdigest()[:16]
 
 
-config.CACHE_DIR = os.environ.get("NUMBA_CACHE_DIR") or str(_cache_folder())
+setattr(config, "CACHE_DIR", os.environ.get("NUMBA_CACHE_DIR") or str(_cache_folder()))  # noqa: B010  # made at run time
+
+
+def compiled_before() -> bool:
+    """Whether an earlier process has left its machine code: without it the first use takes some 20 s."""
+    return Path(config.CACHE_DIR).is_dir()
 
 
 def compiled(function: Function) -> Function:
-    """`function` as machine code, kept for the next process."""
-    return cast("Function", njit(cache=True, error_model="numpy")(function))
+    """`function` as machine code, kept for the next process; called from compiled code only."""
+    made = njit(cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    return cast("Function", made)
+
+
+def entry(function: Function) -> Function:
+    """As `compiled`, callable from Python too; the way in costs compile time, so few functions have it."""
+    return cast("Function", njit(cache=True, error_model="numpy", no_cfunc_wrapper=True)(function))

@@ -38,7 +38,7 @@ class Counter(IntEnum):
     GENERATED_TOKENS = 2
     ARRIVED = 3
     FINISHED = 4
-    LATENCY_US = 5  #: sum over finished requests, arrival at the gateway to last token
+    LATENCY_US = 5  #: sum over finished requests, from their coming here to the last token
     WAITED_US = 6  #: sum over finished requests, until first scheduled
     BUSY_US = 7  #: in iterations that ended
     PREEMPTED = 8
@@ -65,7 +65,8 @@ class Outcome:
     """What became of each request; times are -1 where it did not come so far."""
 
     status: NDArray[np.int8]  # (n,)
-    arrival_ps: NDArray[np.int64]  # (n,)
+    arrival_ps: NDArray[np.int64]  # (n,) at the gateway
+    routed_ps: NDArray[np.int64]  # (n,) to a replica
     scheduled_ps: NDArray[np.int64]  # (n,)
     first_ps: NDArray[np.int64]  # (n,) first token
     done_ps: NDArray[np.int64]  # (n,)
@@ -84,8 +85,11 @@ class Readout:
 
 
 class Pool(Protocol):
-    """Instants are whole picoseconds and never go back. At one instant iterations end first, then requests come, then
-    idle replicas start; what is called between two `run_until` happens at the end of the first."""
+    """Instants are whole picoseconds and never go back.
+
+    At one instant iterations end first, then requests come, then idle replicas start. What is called between two
+    `run_until` happens at the end of the first.
+    """
 
     turns: Turns
 

@@ -1,7 +1,7 @@
 """The plain engine: one iteration after the other, as vLLM's v1 scheduler does it. Written to be read and believed.
 
-Modelled: continuous batching in admission order, chunked prefill under a token budget, blocks of 16 tokens, admission of
-whole prompts only, preemption by recomputation from the tail, prefix cache per session with least recently used
+Modelled: continuous batching in admission order, chunked prefill under a token budget, blocks of 16 tokens, admission
+of whole prompts only, preemption by recomputation from the tail, prefix cache per session with least recently used
 eviction. Source: vllm-project/vllm `vllm/v1/core/sched/scheduler.py`, `vllm/v1/core/block_pool.py`.
 """
 
@@ -85,7 +85,7 @@ class ReferencePool:
         self._alive = [-1] * turns.sessions  # the slot that counts it
         self._context = [0] * turns.sessions  # tokens of the session that were computed, wherever
         self._status = np.zeros(n, np.int8)
-        self._times = {name: np.full(n, -1, np.int64) for name in ("arrival", "scheduled", "first", "done")}
+        self._times = {name: np.full(n, -1, np.int64) for name in ("arrival", "routed", "scheduled", "first", "done")}
 
     # -- the instant ---------------------------------------------------------------------------------------------------
 
@@ -134,7 +134,7 @@ class ReferencePool:
             self._held.append(row)
 
     def _route(self, row: int) -> bool:
-        """To the session's replica if it is ready, else to the one with the least load, the lowest slot among equals."""
+        """To the session's replica if it is ready, else to the least loaded one, the lowest slot among equals."""
         session = self._session[row]
         slot = self._pinned[session] if session != NO_SESSION else -1
         if slot < 0 or not self._is_ready(slot):
@@ -144,6 +144,7 @@ class ReferencePool:
             slot = min(ready, key=lambda s: (self._at(s).load, s))
         replica = self._at(slot)
         replica.counters[Counter.ARRIVED] += 1
+        self._times["routed"][row] = self.now_ps
         whole = self._prompt[row] + self._output[row]
         refused = whole > replica.shape.context_tokens or blocks(whole) > replica.shape.kv_blocks
         self._status[row] = Status.REFUSED if refused else Status.QUEUED
@@ -176,11 +177,11 @@ class ReferencePool:
     # -- one iteration -------------------------------------------------------------------------------------------------
 
     def _start_idle(self) -> None:
-        for slot, replica in enumerate(self._replicas):
+        for replica in self._replicas:
             if replica is not None and replica.ends_ps < 0 and replica.load:
-                self._start(slot, replica)
+                self._start(replica)
 
-    def _start(self, slot: int, replica: Replica) -> None:
+    def _start(self, replica: Replica) -> None:
         shape, budget, work = replica.shape, replica.shape.token_budget, list[tuple[Running, int]]()
         preempted, i = False, 0
         while i < len(replica.batch) and budget > 0:
@@ -199,7 +200,7 @@ class ReferencePool:
             budget -= tokens
             i += 1
         while not preempted and replica.queue and budget > 0 and len(replica.batch) < shape.max_running:
-            admitted = self._admit(slot, replica, replica.queue[0])
+            admitted = self._admit(replica, replica.queue[0])
             if admitted is None:
                 break
             replica.queue.popleft()
@@ -214,7 +215,7 @@ class ReferencePool:
         replica.started_ps = self.now_ps
         replica.ends_ps = self.now_ps + shape.times.iteration_ps(len(decoding), kv_tokens, chunks)
 
-    def _admit(self, slot: int, replica: Replica, row: int) -> Running | None:
+    def _admit(self, replica: Replica, row: int) -> Running | None:
         """Room for the whole prompt, what the cache has of it included, or None."""
         session, target = self._session[row], self._prompt[row] + self._generated[row]
         known = self._context[session] if session != NO_SESSION else 0
@@ -291,11 +292,11 @@ class ReferencePool:
         row, turns, counters = running.row, self.turns, replica.counters
         self._status[row] = Status.DONE
         self._times["done"][row] = self.now_ps
-        latency_us = (self.now_ps - int(self._times["arrival"][row])) // PS_PER_US
+        routed_ps = int(self._times["routed"][row])
+        latency_us = (self.now_ps - routed_ps) // PS_PER_US
         counters[Counter.FINISHED] += 1
         counters[Counter.LATENCY_US] += latency_us
-        waited_ps = int(self._times["scheduled"][row]) - int(self._times["arrival"][row])
-        counters[Counter.WAITED_US] += waited_ps // PS_PER_US
+        counters[Counter.WAITED_US] += (int(self._times["scheduled"][row]) - routed_ps) // PS_PER_US
         counters[Counter.BUCKET + sum(latency_us > b for b in _BUCKETS_US)] += 1
         session = self._session[row]
         if session == NO_SESSION:
@@ -369,5 +370,5 @@ class ReferencePool:
         return self._gone + sum((r.shown() for r in self._replicas if r), np.zeros(COUNTERS, np.int64))
 
     def outcome(self) -> Outcome:
-        times = self._times
-        return Outcome(self._status.copy(), times["arrival"], times["scheduled"], times["first"], times["done"])
+        columns = (self._times[name].copy() for name in ("arrival", "routed", "scheduled", "first", "done"))
+        return Outcome(self._status.copy(), *columns)

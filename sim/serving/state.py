@@ -1,4 +1,4 @@
-"""All that the compiled engine knows, as arrays: rows of requests, sessions, slots of replicas, places in their batches."""
+"""All that the compiled engine knows, as arrays: requests, sessions, slots of replicas, places in their batches."""
 
 from typing import Final, NamedTuple
 
@@ -16,7 +16,9 @@ I64 = NDArray[np.int64]
 # State.now: scalars that change
 NOW, NEXT_FIRST, LATER, HELD_HEAD, HELD_TAIL, HELD, TOUCHED = range(7)
 # columns of State.shape
-A0, A1, B0, B1, C0, C1, C2, MIXED_C1, MIXED_C2, P0, P1, P2, FLOOR, FIXED, KV_BLOCKS, MAX_RUNNING, BUDGET, CONTEXT = range(18)
+A0, A1, B0, B1, C0, C1, C2, MIXED_C1, MIXED_C2, P0, P1, P2, FLOOR, FIXED, KV_BLOCKS, MAX_RUNNING, BUDGET, CONTEXT = (
+    range(18)
+)
 # columns of State.slot
 USED, READY, SHAPE, FREE, CACHED, Q_HEAD, Q_TAIL, Q_LEN, BATCH, ENDS, STARTED, BUSY, SESSIONS = range(13)
 STEPS, BASE, SLOPE, LRU_HEAD, LRU_TAIL, IS_TOUCHED = range(13, 19)
@@ -24,7 +26,7 @@ SLOT_COLUMNS: Final = 19
 # last axis of State.batch
 ROW, COMPUTED, GENERATED, BLOCKS, WORK = range(5)
 # columns of State.request
-STATUS, ARRIVAL, SCHEDULED, FIRST, DONE, SO_FAR, NEXT = range(7)
+STATUS, ARRIVAL, ROUTED, SCHEDULED, FIRST, DONE, SO_FAR, NEXT = range(8)
 # columns of State.session
 PINNED, ALIVE, HOME, KNOWN, KEPT, LRU_PREV, LRU_NEXT = range(7)
 # plain integers, because machine code wants those
@@ -49,7 +51,7 @@ class State(NamedTuple):
     now: I64  # (7,)
     later_ps: I64  # (sessions + 1,) binary heap of (arrival, row)
     later_row: I64  # (sessions + 1,)
-    request: I64  # (n, 7)
+    request: I64  # (n, 8)
     session: I64  # (sessions, 7)
     slot: I64  # (slots, SLOT_COLUMNS)
     counters: I64  # (slots, COUNTERS)
@@ -70,7 +72,7 @@ def shape_row(shape: Shape) -> list[int]:
 def initial(turns: Turns, slots: int, places: int) -> State:
     """`slots`: a power of two."""
     n, sessions = len(turns), turns.sessions
-    request = np.full((n, 7), -1, np.int64)
+    request = np.full((n, 8), -1, np.int64)
     request[:, STATUS] = 0
     request[:, SO_FAR] = 0
     session = np.full((sessions, 7), NONE, np.int64)

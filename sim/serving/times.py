@@ -55,8 +55,10 @@ class Times:
         return time_ps + self.c0 + self.c1 * decoding + self.c2 * kv_tokens
 
     def on_share(self, memory: Fraction, compute: Fraction) -> "Times":
-        """On a part of the GPU: memory-bound terms grow by 1/memory, compute-bound ones by 1/compute; launches and the
-        host do not. The head is memory-bound, but small; it stays with the host."""
+        """On a part of the GPU: memory-bound terms grow by 1/memory, compute-bound ones by 1/compute.
+
+        Launches and the host do not. The head is memory-bound, but small; it stays with the host.
+        """
 
         def slower(ps: int, share: Fraction) -> int:
             return round(ps / share)

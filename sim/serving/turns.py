@@ -16,8 +16,11 @@ def to_ps(time_s: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """`n` requests. A first turn (or a request without session) has its arrival; a later one comes `wait_ps` after the
-    end of the turn before it, if that ended."""
+    """`n` requests.
+
+    A first turn (or a request without session) has its arrival; a later one comes `wait_ps` after the end of the turn
+    before it, if that ended.
+    """
 
     prompt: NDArray[np.int64]  # (n,) tokens, the whole context that the engine is given
     output: NDArray[np.int64]  # (n,) tokens, at least 1

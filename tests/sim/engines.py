@@ -1,6 +1,7 @@
 """Small engines and loads for the tests of the serving model."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 from hypothesis import strategies as st
@@ -12,19 +13,37 @@ from sim.serving.turns import NO_SESSION, Turns
 UNIT_PS = 1_000_000_000  # a millisecond
 
 SLOW_GROWTH = Times(
-    *(5 * UNIT_PS, UNIT_PS // 100, UNIT_PS, UNIT_PS // 30),
-    *(UNIT_PS // 5, UNIT_PS // 50, 777_777, UNIT_PS // 40, 1_000_001),
-    *(UNIT_PS // 7, 333, 9_999, 4, UNIT_PS // 3),
+    a0=5 * UNIT_PS,
+    a1=UNIT_PS // 100,
+    b0=UNIT_PS,
+    b1=UNIT_PS // 30,
+    c0=UNIT_PS // 5,
+    c1=UNIT_PS // 50,
+    c2=777_777,
+    mixed_c1=UNIT_PS // 40,
+    mixed_c2=1_000_001,
+    p0=UNIT_PS // 7,
+    p1=333,
+    p2=9_999,
+    floor=4,
+    fixed=UNIT_PS // 3,
 )
 
 
 def constant(iteration_ps: int) -> Times:
     """Every iteration takes the same time, whatever is in it."""
-    return Times(iteration_ps, *[0] * 11, 1, 0)
+    return Times(
+        a0=iteration_ps, a1=0, b0=0, b1=0, c0=0, c1=0, c2=0, mixed_c1=0, mixed_c2=0, p0=0, p1=0, p2=0, floor=1, fixed=0
+    )
 
 
 def shape(
-    *, times: Times = SLOW_GROWTH, kv_blocks: int = 40, max_running: int = 4, token_budget: int = 24, context: int = 10_000
+    *,
+    times: Times = SLOW_GROWTH,
+    kv_blocks: int = 40,
+    max_running: int = 4,
+    token_budget: int = 24,
+    context: int = 10_000,
 ) -> Shape:
     return Shape(times, kv_blocks, max_running, token_budget, context)
 

@@ -53,7 +53,7 @@ def act(pool: Pool, shapes: list[Shape], actions: list[tuple[str, int, int]]) ->
 def assert_same(turns: Turns, shapes: list[Shape], actions: list[tuple[str, int, int]], twin: type[Pool]) -> None:
     plain, fast = ReferencePool(turns), twin(turns)  # type: ignore[call-arg]  # a protocol has no constructor
     np.testing.assert_equal(act(fast, shapes, actions), act(plain, shapes, actions))
-    for name in ("status", "arrival_ps", "scheduled_ps", "first_ps", "done_ps"):
+    for name in ("status", "arrival_ps", "routed_ps", "scheduled_ps", "first_ps", "done_ps"):
         got, wanted = getattr(fast.outcome(), name), getattr(plain.outcome(), name)
         np.testing.assert_array_equal(got, wanted, err_msg=name)
 
@@ -70,10 +70,11 @@ def test_twins_agree_to_the_last_picosecond(
 def uncompiled() -> Iterator[type[Pool]]:
     """The fast engine's own source, run by Python: the same steps can be traced line by line."""
     plain = ModuleType("sim.serving.jit")
-    plain.compiled = lambda function: function  # type: ignore[attr-defined]  # a stand-in module
+    for name in ("compiled", "entry"):
+        setattr(plain, name, lambda function: function)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "sim.serving.jit", plain)
-        for name in ("heaps", "steps", "compiled"):
+        for name in ("heaps", "caches", "runs", "batches", "steps", "compiled"):
             spec = importlib.util.find_spec(f"sim.serving.{name}")
             assert spec is not None
             assert spec.loader is not None

@@ -1,0 +1,174 @@
+"""The report as data. `SCHEMA` names its JSON: fields may be added; a change of meaning is a new number."""
+
+from typing import Final
+
+import msgspec
+
+SCHEMA: Final = "slicewise.dev/sim-report/1"
+
+
+class Base(msgspec.Struct, frozen=True):
+    """Unknown numbers are null, never 0."""
+
+
+class Quantiles(Base, frozen=True):
+    mean: float | None
+    p50: float | None
+    p90: float | None
+    p99: float | None
+
+
+class Requests(Base, frozen=True):
+    """`arrived` is the sum of the others."""
+
+    arrived: int
+    done: int
+    dropped: int
+    refused: int
+    running: int
+    queued: int
+    held: int
+
+
+class Latency(Base, frozen=True):
+    """Of requests that ended, from their arrival at the gateway."""
+
+    first_token_s: Quantiles
+    per_output_token_s: Quantiles
+    end_to_end_s: Quantiles
+    waiting_s: Quantiles
+
+
+class Attainment(Base, frozen=True):
+    """`kept` of `judged`: those that ended, were lost, or are late already. `worst` of whole bins of the time line."""
+
+    limits: dict[str, float]
+    judged: int
+    kept: int
+    share: float | None
+    worst_bin: float | None
+
+
+class Tokens(Base, frozen=True):
+    prompt_computed: int
+    prompt_cached: int
+    prefix_computed_again: int
+    generated: int
+    preemptions: int
+
+
+class Sessions(Base, frozen=True):
+    """`broken`: lost a turn with the replica that had it."""
+
+    begun: int
+    finished: int
+    broken: int
+
+
+class Gpus(Base, frozen=True):
+    """Hours of a whole GPU; a pod on a slice counts with the larger of its parts of memory and compute."""
+
+    starting_h: float
+    serving_h: float
+    draining_h: float
+    total_h: float
+    busy_share: float | None
+    provisioned_h: float
+
+
+class Replicas(Base, frozen=True):
+    most: int
+    mean: float
+    ups: int
+    downs: int
+    reversals: int
+    never_placed: int
+    unplaced_s: float
+
+
+class Starts(Base, frozen=True):
+    count: int
+    to_ready_s: Quantiles
+    stages_s: dict[str, float | None]
+
+
+class Change(Base, frozen=True):
+    at_s: float
+    by: str
+    before: int
+    after: int
+    why: str
+    steps: list[str]
+
+
+class TimeLine(Base, frozen=True):
+    """Columns of equal length; a row stands for `step_s` up to its instant."""
+
+    step_s: float
+    at_s: list[float]
+    arrived: list[int]
+    queued: list[int]
+    running: list[int]
+    sessions: list[int]
+    wanted: list[int]
+    ready: list[int]
+    starting: list[int]
+    pending: list[int]
+    kv_used: list[float | None]
+    gpus_used: list[float]
+    p95_end_to_end_s: list[float | None]
+    kept_share: list[float | None]
+
+
+class Law(Base, frozen=True):
+    """A balance that must come out even in every run."""
+
+    name: str
+    left: float
+    right: float
+    holds: bool
+
+
+class Promise(Base, frozen=True):
+    name: str
+    wanted: float
+    got: float | None
+    kept: bool
+
+
+class Honesty(Base, frozen=True):
+    calibrated: list[str]
+    interpolated: list[str]
+    not_modelled: list[str]
+
+
+class Report(Base, frozen=True, kw_only=True):
+    schema: str = SCHEMA
+    version: str
+    scenario: str
+    about: str
+    seed: int
+    engine: str
+    inputs: dict[str, str]
+    duration_s: float
+    requests: Requests
+    latency: Latency
+    attainment: Attainment
+    tokens: Tokens
+    sessions: Sessions
+    gpus: Gpus
+    replicas: Replicas
+    starts: Starts
+    promises: list[Promise]
+    changes: list[Change]
+    time_line: TimeLine
+    laws: list[Law]
+    honesty: Honesty
+
+    def to_json(self) -> str:
+        """The same run gives the same bytes."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=1).decode() + "\n"
+
+    @property
+    def kept_its_promises(self) -> bool:
+        return all(p.kept for p in self.promises)

@@ -1,0 +1,52 @@
+"""The time line while the run goes: what only the present can tell. Requests are counted afterwards."""
+
+from dataclasses import dataclass, field
+
+from sim.kernel import Rank
+from sim.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    at_s: float
+    queued: int
+    running: int
+    sessions: int
+    wanted: int
+    ready: int
+    starting: int
+    pending: int
+    kv_used: float | None  #: share of the ready replicas' blocks
+    gpus_used: float
+
+
+@dataclass(slots=True)
+class Recorder:
+    world: World
+    step_s: float
+    rows: list[Row] = field(default_factory=list)
+
+    def start(self) -> None:
+        self.world.after(self.step_s, Rank.REPORT, self._note)
+
+    def _note(self) -> None:
+        world = self.world
+        pods = list(world.active.values())
+        shown = world.pool.read(tuple(p.slot for p in pods if p.slot is not None))
+        blocks = sum(world.blocks(p) for p in pods)
+        alive = [p for p in pods if p.alive]
+        self.rows.append(
+            Row(
+                at_s=world.now_s,
+                queued=int(shown.queued.sum()) + world.pool.held(),
+                running=int(shown.running.sum()),
+                sessions=int(shown.sessions.sum()) + world.pool.held_sessions(),
+                wanted=world.replicas,
+                ready=sum(p.serving for p in alive),
+                starting=sum(p.node is not None and p.ready_s is None for p in alive),
+                pending=sum(p.node is None for p in alive),
+                kv_used=float(shown.kv_used.sum()) / blocks if blocks else None,
+                gpus_used=sum(p.share for p in pods),
+            )
+        )
+        world.after(self.step_s, Rank.REPORT, self._note)

@@ -1,0 +1,318 @@
+"""From a finished run to its report."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.cluster.coldstart import STAGES
+from sim.cluster.deployment import Pod
+from sim.report import laws
+from sim.report.model import (
+    Attainment,
+    Change,
+    Gpus,
+    Honesty,
+    Latency,
+    Promise,
+    Quantiles,
+    Replicas,
+    Report,
+    Requests,
+    Sessions,
+    Starts,
+    TimeLine,
+    Tokens,
+)
+from sim.report.recorder import Recorder
+from sim.scenario import Slo
+from sim.serving.pool import Counter, Outcome, Status
+from sim.serving.turns import NO_SESSION, PS_PER_S, Turns
+from sim.world import ScaleEvent, World
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+NOT_MODELLED: Final = (
+    "network, gateway and tokenizer time; routing is exact least outstanding, sessions stay where they were",
+    "node provisioning, node loss and preemption of pods; API server, KEDA and kube-scheduler answer at once",
+    "shared bandwidth of image and weight copies between nodes; copies on one node are shared",
+    "prefix cache across sessions; speculative decoding; prefill and decode on different replicas",
+    "interference between MIG slices of one GPU (power, PCIe)",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Of every request, seconds; NaN where it did not come so far."""
+
+    arrival: Floats
+    first: Floats
+    done: Floats
+    waiting: Floats
+    per_token: Floats
+
+    @classmethod
+    def of(cls, outcome: Outcome, turns: Turns) -> "Times":
+        def seconds(ps: NDArray[np.int64]) -> Floats:
+            return np.where(ps >= 0, ps / PS_PER_S, np.nan)
+
+        arrival, first, done = (seconds(t) for t in (outcome.arrival_ps, outcome.first_ps, outcome.done_ps))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            per_token = np.where(turns.output > 1, (done - first) / (turns.output - 1), 0.0)
+        return cls(
+            arrival=arrival,
+            first=first - arrival,
+            done=done - arrival,
+            waiting=seconds(outcome.scheduled_ps) - arrival,
+            per_token=np.where(np.isnan(done), np.nan, per_token),
+        )
+
+
+def summarise(world: World, recorder: Recorder) -> Report:
+    yaml, turns, outcome = world.scenario.yaml, world.pool.turns, world.pool.outcome()
+    times = Times.of(outcome, turns)
+    arrived = outcome.status != Status.FUTURE
+    judged, kept = _judge(yaml.slo, outcome.status, times, yaml.duration)
+    requests, sessions = _requests(outcome.status), _sessions(outcome.status, turns)
+    line = _time_line(recorder, times, judged, kept)
+    gpus, replicas = _gpus(world), _replicas(world)
+    attainment = _attainment(yaml.slo, judged, kept, line)
+    totals = world.pool.totals()
+    done = outcome.status == Status.DONE
+    return Report(
+        version=metadata.version("slicewise"),
+        scenario=yaml.name,
+        about=yaml.about,
+        seed=world.seed,
+        engine=yaml.engine.catalog,
+        inputs={"scenario_sha256": world.scenario.digest, "load_sha256": laws.digest(turns)},
+        duration_s=yaml.duration,
+        requests=requests,
+        latency=Latency(
+            first_token_s=quantiles(times.first[done]),
+            per_output_token_s=quantiles(times.per_token[done & (turns.output > 1)]),
+            end_to_end_s=quantiles(times.done[done]),
+            waiting_s=quantiles(times.waiting[done]),
+        ),
+        attainment=attainment,
+        tokens=Tokens(
+            prompt_computed=int(totals[Counter.PROMPT_TOKENS]),
+            prompt_cached=int(totals[Counter.CACHED_TOKENS]),
+            prefix_computed_again=int(totals[Counter.LOST_TOKENS]),
+            generated=int(totals[Counter.GENERATED_TOKENS]),
+            preemptions=int(totals[Counter.PREEMPTED]),
+        ),
+        sessions=sessions,
+        gpus=gpus,
+        replicas=replicas,
+        starts=_starts(world.pods),
+        promises=_promises(world, attainment, gpus, replicas),
+        changes=[_change(event) for event in world.scale_events],
+        time_line=line,
+        laws=laws.check(world, requests, int(arrived.sum())),
+        honesty=_honesty(world),
+    )
+
+
+def rounded(value: float, digits: int = 6) -> float:
+    """Six digits after the point: microseconds and micro-GPUs, and no noise in a diff."""
+    return round(float(value), digits)
+
+
+def quantiles(values: Floats) -> Quantiles:
+    if not len(values):
+        return Quantiles(mean=None, p50=None, p90=None, p99=None)
+    p50, p90, p99 = np.quantile(values, [0.5, 0.9, 0.99])
+    return Quantiles(mean=rounded(values.mean()), p50=rounded(p50), p90=rounded(p90), p99=rounded(p99))
+
+
+def _requests(status: NDArray[np.int8]) -> Requests:
+    n = np.bincount(status, minlength=len(Status))
+    return Requests(
+        arrived=int(n.sum() - n[Status.FUTURE]),
+        done=int(n[Status.DONE]),
+        dropped=int(n[Status.DROPPED]),
+        refused=int(n[Status.REFUSED]),
+        running=int(n[Status.RUNNING]),
+        queued=int(n[Status.QUEUED]),
+        held=int(n[Status.HELD]),
+    )
+
+
+def _sessions(status: NDArray[np.int8], turns: Turns) -> Sessions:
+    in_session = turns.session != NO_SESSION
+    first = in_session & (turns.arrival_ps >= 0)
+    last = in_session & ~turns.follows
+    return Sessions(
+        begun=int((status[first] != Status.FUTURE).sum()),
+        finished=int((status[last] == Status.DONE).sum()),
+        broken=int(np.isin(status[in_session], [Status.DROPPED, Status.REFUSED]).sum()),
+    )
+
+
+def _judge(slo: Slo, status: NDArray[np.int8], times: Times, end_s: float) -> tuple[Flags, Flags]:
+    """Which requests can be judged at the end, and which of them kept every limit."""
+    lost = np.isin(status, [Status.DROPPED, Status.REFUSED])
+    done = status == Status.DONE
+    age = end_s - times.arrival
+    kept, late = done.copy(), np.zeros(len(status), np.bool_)
+    if slo.first_token is not None:
+        kept &= times.first <= slo.first_token
+        late |= np.where(np.isnan(times.first), age, times.first) > slo.first_token
+    if slo.end_to_end is not None:
+        kept &= times.done <= slo.end_to_end
+        late |= np.where(np.isnan(times.done), age, times.done) > slo.end_to_end
+    if slo.per_output_token is not None:
+        kept &= times.per_token <= slo.per_output_token
+    return (status != Status.FUTURE) & (done | lost | late), kept
+
+
+def _attainment(slo: Slo, judged: Flags, kept: Flags, line: TimeLine) -> Attainment:
+    limits = {"first_token_s": slo.first_token, "per_output_token_s": slo.per_output_token}
+    limits["end_to_end_s"] = slo.end_to_end
+    count, good = int(judged.sum()), int((judged & kept).sum())
+    shares = [share for share in line.kept_share if share is not None]
+    return Attainment(
+        limits={name: limit for name, limit in limits.items() if limit is not None},
+        judged=count,
+        kept=good,
+        share=rounded(good / count) if count else None,
+        worst_bin=min(shares, default=None),
+    )
+
+
+def _time_line(recorder: Recorder, times: Times, judged: Flags, kept: Flags) -> TimeLine:
+    rows, step_s = recorder.rows, recorder.step_s
+    here = np.isfinite(times.arrival)
+    bins = np.full(len(here), -1)
+    bins[here] = np.minimum((times.arrival[here] / step_s).astype(np.int64), len(rows) - 1)
+    ended = np.isfinite(times.done)
+    finished_bin = np.full(len(here), -1)
+    finished_bin[ended] = np.minimum(((times.arrival + times.done)[ended] / step_s).astype(np.int64), len(rows) - 1)
+    order = np.argsort(finished_bin, kind="stable")
+    edges = np.searchsorted(finished_bin[order], np.arange(len(rows) + 1))
+    late: list[float | None] = [
+        rounded(np.quantile(times.done[order[a:b]], 0.95)) if b > a else None for a, b in pairwise(edges)
+    ]
+    good = np.bincount(bins[judged & kept], minlength=len(rows))
+    count = np.bincount(bins[judged], minlength=len(rows))
+    return TimeLine(
+        step_s=step_s,
+        at_s=[rounded(r.at_s) for r in rows],
+        arrived=np.bincount(bins[here], minlength=len(rows)).tolist(),
+        queued=[r.queued for r in rows],
+        running=[r.running for r in rows],
+        sessions=[r.sessions for r in rows],
+        wanted=[r.wanted for r in rows],
+        ready=[r.ready for r in rows],
+        starting=[r.starting for r in rows],
+        pending=[r.pending for r in rows],
+        kv_used=[None if r.kv_used is None else rounded(r.kv_used) for r in rows],
+        gpus_used=[rounded(r.gpus_used) for r in rows],
+        p95_end_to_end_s=late,
+        kept_share=[rounded(g / c) if c else None for g, c in zip(good, count, strict=True)],
+    )
+
+
+def spans(pod: Pod, end_s: float) -> tuple[float, float, float]:
+    """Seconds that a pod held its GPUs while starting, serving and draining."""
+    if pod.bound_s is None:
+        return 0.0, 0.0, 0.0
+    gone_s = end_s if pod.gone_s is None else pod.gone_s
+    deleted_s = gone_s if pod.deleted_s is None else pod.deleted_s
+    ready_s = deleted_s if pod.ready_s is None else pod.ready_s
+    return ready_s - pod.bound_s, deleted_s - ready_s, gone_s - deleted_s
+
+
+def _gpus(world: World) -> Gpus:
+    yaml = world.scenario.yaml
+    hours = np.array([[s * p.share / 3600 for s in spans(p, yaml.duration)] for p in world.pods]).reshape(-1, 3)
+    starting, serving, draining = hours.sum(axis=0).tolist()
+    replica_s = sum(sum(spans(p, yaml.duration)[1:]) for p in world.pods)
+    busy_s = float(world.pool.totals()[Counter.BUSY_US]) / 1e6
+    owned = sum(n.count * n.gpus_per_node for n in yaml.cluster.nodes)
+    return Gpus(
+        starting_h=rounded(starting),
+        serving_h=rounded(serving),
+        draining_h=rounded(draining),
+        total_h=rounded(starting + serving + draining),
+        busy_share=rounded(busy_s / replica_s) if replica_s else None,
+        provisioned_h=rounded(owned * yaml.duration / 3600),
+    )
+
+
+def _replicas(world: World) -> Replicas:
+    events, end_s = world.scale_events, world.scenario.yaml.duration
+    instants = [e.at_s for e in events] + [end_s]
+    area = sum(e.after * (then - e.at_s) for e, then in zip(events, instants[1:], strict=True))
+    ups = [e.after > e.before for e in events[1:]]
+    unplaced_s = sum((end_s if p.bound_s is None else p.bound_s) - p.created_s for p in world.pods if p.alive)
+    return Replicas(
+        most=max((e.after for e in events), default=0),
+        mean=rounded(area / end_s),
+        ups=sum(ups),
+        downs=len(ups) - sum(ups),
+        reversals=sum(a != b for a, b in pairwise(ups)),
+        never_placed=sum(p.bound_s is None for p in world.pods),
+        unplaced_s=rounded(unplaced_s),
+    )
+
+
+def _starts(pods: Sequence[Pod]) -> Starts:
+    ready = [p for p in pods if p.ready_s is not None]
+    to_ready = np.array([p.ready_s - p.created_s for p in ready if p.ready_s is not None])
+    return Starts(
+        count=len(ready),
+        to_ready_s=quantiles(to_ready),
+        stages_s={s: rounded(float(np.mean([p.stages[s] for p in ready]))) if ready else None for s in STAGES},
+    )
+
+
+def _promises(world: World, attainment: Attainment, gpus: Gpus, replicas: Replicas) -> list[Promise]:
+    promises, wanted = list[Promise](), world.scenario.yaml.promises
+    if wanted.attainment is not None:
+        kept = attainment.share is not None and attainment.share >= wanted.attainment
+        promises.append(Promise(name="attainment", wanted=wanted.attainment, got=attainment.share, kept=kept))
+    if wanted.gpu_hours is not None:
+        kept = gpus.total_h <= wanted.gpu_hours
+        promises.append(Promise(name="gpu_hours", wanted=wanted.gpu_hours, got=gpus.total_h, kept=kept))
+    if wanted.reversals is not None:
+        kept = replicas.reversals <= wanted.reversals
+        promises.append(Promise(name="reversals", wanted=wanted.reversals, got=replicas.reversals, kept=kept))
+    return promises
+
+
+def _change(event: ScaleEvent) -> Change:
+    return Change(
+        at_s=rounded(event.at_s),
+        by=event.by,
+        before=event.before,
+        after=event.after,
+        why=event.why,
+        steps=list(event.steps),
+    )
+
+
+def _honesty(world: World) -> Honesty:
+    yaml = world.scenario.yaml
+    engine, modes = yaml.engine.entry, sorted({n.mode for n in yaml.cluster.nodes})
+    told = {"calibrated": list[str](), "interpolated": list[str](), "roofline": list[str]()}
+    told[engine.basis].append(f"iteration times of {engine.name}: {engine.source}")
+    if "mig" in modes:
+        told["interpolated"].append(
+            "MIG: memory-bound terms by the slice's part of memory, compute-bound by its part of compute; no published "
+            "LLM measurement on slices"
+        )
+    if "mps" in modes:
+        told["interpolated"].append("MPS: time per token x (1 + 0.2 (k - 1)) for k shares, compute by its percentage")
+    told["interpolated"].append("cold starts: lognormal stages by published medians, not those of your cluster")
+    return Honesty(
+        calibrated=told["calibrated"],
+        interpolated=[*told["interpolated"], *(f"{text} (roofline)" for text in told["roofline"])],
+        not_modelled=list(NOT_MODELLED),
+    )

@@ -1,0 +1,44 @@
+"""`load` a scenario, `simulate` it, get a report."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from sim.control import Control
+from sim.report.model import Report
+from sim.report.recorder import Recorder
+from sim.report.summarise import summarise
+from sim.scenario import Scenario, load
+from sim.serving.compiled import CompiledPool
+from sim.serving.pool import Pool
+from sim.serving.reference import ReferencePool
+from sim.world import World
+
+__all__ = ["EngineKind", "load", "simulate"]
+
+ROWS: Final = 120  # of a time line
+SHORTEST_STEP_S: Final = 15.0
+
+
+class EngineKind(StrEnum):
+    """Both give the same report."""
+
+    COMPILED = "compiled"
+    REFERENCE = "reference"
+
+
+def simulate(
+    scenario: Scenario, seed: int, trace: Path | None = None, engine: EngineKind = EngineKind.COMPILED
+) -> Report:
+    """Raises `TraceError` for a trace that cannot be used, `BrokenLawError` where the simulator is wrong."""
+    yaml = scenario.yaml
+    turns = scenario.workload.turns(scenario.load, seed, yaml.duration, trace)
+    pool: Pool = CompiledPool(turns) if engine is EngineKind.COMPILED else ReferencePool(turns)
+    world = World(scenario, seed, pool)
+    control = Control(world)
+    recorder = Recorder(world, max(SHORTEST_STEP_S, yaml.duration / ROWS))
+    world.scale_to(yaml.start_replicas, "start", "startReplicas of the scenario")
+    control.start()
+    recorder.start()
+    world.run(yaml.duration)
+    return summarise(world, recorder)

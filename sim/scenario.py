@@ -1,0 +1,243 @@
+"""A scenario: what runs where, under which load. Strict YAML; manifests stand in it, or beside it, as they are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+from pydantic import BaseModel, Field, model_validator
+
+from extender.placement import catalog as gpus
+from extender.placement.model import Demand, DemandError
+from scaler.trigger import Trigger, TriggerError
+from sim.cluster.coldstart import ColdStart
+from sim.cluster.scaledobject import ScaledObject
+from sim.serving import times
+from sim.serving.times import Engine
+from sim.strict import ConfigError, Document, Fault, Seconds, Strict, check, read
+from sim.workloads import WORKLOADS, Workload
+
+FOLDER: Final = "scenarios"
+
+
+class EngineYaml(Strict):
+    """vLLM's own options under its own names; `catalog` names the iteration times."""
+
+    catalog: str
+    max_num_seqs: int = Field(default=64, ge=1, le=4096)
+    max_num_batched_tokens: int = Field(default=2048, ge=16)
+    max_model_len: int = Field(default=131_072, ge=16)
+    gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.catalog not in times.load():
+            known = ", ".join(times.load())
+            raise ValueError(
+                f"catalog: no engine {self.catalog!r}; there are {known}; add one as a file of sim/serving/catalog"
+            )
+        return self
+
+    @property
+    def entry(self) -> Engine:
+        return times.load()[self.catalog]
+
+
+class Nodes(Strict):
+    count: int = Field(ge=1, le=10_000)
+    gpu: str
+    gpus_per_node: int = Field(default=8, ge=1, le=16)
+    mode: Literal["mig", "mps", "exclusive"]
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.gpu not in gpus.load():
+            known = ", ".join(gpus.load())
+            raise ValueError(
+                f"gpu: no model {self.gpu!r}; there are {known}; add one as a file of extender/placement/catalog"
+            )
+        if self.mode == "mig" and not gpus.load()[self.gpu].profiles:
+            raise ValueError(f"mode: {self.gpu} cannot be cut into MIG instances; want mps or exclusive")
+        return self
+
+
+class Cluster(Strict):
+    nodes: list[Nodes] = Field(min_length=1)
+    cold_start: ColdStart = ColdStart()
+    termination_grace_period: Seconds = Field(default=30.0, ge=0)
+
+
+class Metrics(Strict):
+    scrape_interval: Seconds = Field(default=15.0, gt=0, le=300)
+    loss: float = Field(default=0.0, ge=0, le=1)  #: share of a pod's scrapes that fail
+
+
+class ScalerYaml(Strict):
+    tick: Seconds = Field(default=15.0, ge=0.1, le=300)
+    delay: Seconds = Field(default=1.0, ge=0, le=30)
+
+
+class HpaYaml(Strict):
+    sync_period: Seconds = Field(default=15.0, gt=0, le=300)
+
+
+class Slo(Strict):
+    """A request keeps it if it keeps every limit given."""
+
+    first_token: Seconds | None = Field(default=None, gt=0)
+    per_output_token: Seconds | None = Field(default=None, gt=0)  #: mean after the first
+    end_to_end: Seconds | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.first_token is None and self.per_output_token is None and self.end_to_end is None:
+            raise ValueError("want at least one of firstToken, perOutputToken, endToEnd")
+        return self
+
+
+class Promises(Strict):
+    """What must hold, or the run ends with exit code 1."""
+
+    attainment: float | None = Field(default=None, ge=0, le=1)  #: at least this share of requests keeps the SLO
+    gpu_hours: float | None = Field(default=None, ge=0)  #: at most so many
+    reversals: int | None = Field(default=None, ge=0)  #: at most so many changes of direction
+
+
+class PodTemplate(BaseModel):
+    """A pod's metadata and spec: the extender's own parser says whether it makes sense."""
+
+    metadata: Mapping[str, Any] = {}
+    spec: Mapping[str, Any]
+
+
+class ScenarioYaml(Strict):
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    about: str
+    duration: Seconds = Field(gt=0, le=30 * 86400)
+    workload: Mapping[str, Any]
+    engine: EngineYaml
+    pod: PodTemplate
+    scaled_object: ScaledObject
+    start_replicas: int = Field(default=1, ge=0)
+    cluster: Cluster
+    metrics: Metrics = Metrics()
+    scaler: ScalerYaml = ScalerYaml()
+    hpa: HpaYaml = HpaYaml()
+    slo: Slo
+    promises: Promises = Promises()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        engine, kinds = self.engine.entry, {n.gpu for n in self.cluster.nodes}
+        if kinds != {engine.gpu}:
+            raise ValueError(
+                f"engine.catalog: {engine.name} is for {engine.gpu}, but the nodes have {', '.join(sorted(kinds))}"
+            )
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Checked as a whole. `digest`: of every file it was read from."""
+
+    path: str
+    digest: str
+    yaml: ScenarioYaml
+    workload: Workload
+    load: Strict
+    triggers: tuple[Trigger, ...]
+
+
+def bundled() -> dict[str, Path]:
+    """The scenarios that come with the project, by name."""
+    folder = resources.files("sim") / FOLDER
+    with resources.as_file(folder) as path:
+        return {p.stem: p for p in sorted(path.glob("*.yaml"))}
+
+
+def load(path: Path) -> Scenario:
+    """Raises `ConfigError` with all that is wrong."""
+    document = read(path)[0]
+    parts = [path]
+    if not isinstance(document.value, dict):
+        raise ConfigError([document.fault((), "want a mapping: name, about, duration, …")])
+    parts += [p for key, kind in _MANIFESTS.items() if (p := _inline(document, key, kind, path.parent))]
+    workload, config = _load(document)
+    yaml = check(ScenarioYaml, document)
+    faults: list[Fault] = []
+    triggers = tuple(_triggers(document, yaml.scaled_object, faults))
+    _demand(document, yaml, faults)
+    if yaml.scaler.tick * 2 > min((t.max_age_s for t in triggers), default=float("inf")):
+        faults.append(document.fault(("scaler", "tick"), "a trigger's maxAge must be at least twice the tick"))
+    if faults:
+        raise ConfigError(faults)
+    digest = sha256(b"".join(p.read_bytes() for p in parts)).hexdigest()
+    return Scenario(path.name, digest, yaml, workload, config, triggers)
+
+
+_MANIFESTS: Final = {"scaledObject": "ScaledObject", "pod": "Deployment"}
+
+
+def _inline(document: Document, key: str, kind: str, folder: Path) -> Path | None:
+    """Where a path stands in place of a manifest, the manifest of that kind in that file takes its place."""
+    text = document.value.get(key)
+    if not isinstance(text, str):
+        return None
+    path = folder / text
+    for other in read(path):
+        if isinstance(other.value, dict) and other.value.get("kind") == kind:
+            if kind == "ScaledObject":
+                check(ScaledObject, other)  # its faults are told with the lines of its own file
+            document.value[key] = other.value if kind == "ScaledObject" else other.value["spec"]["template"]
+            return path
+    raise ConfigError([document.fault((key,), f"there is no {kind} in {text}")])
+
+
+def _load(document: Document) -> tuple[Workload, Strict]:
+    given = document.value.get("workload")
+    kind = given.get("kind") if isinstance(given, dict) else None
+    if not isinstance(kind, str) or kind not in WORKLOADS:
+        where = ("workload", "kind") if isinstance(given, dict) else ("workload",)
+        raise ConfigError([document.fault(where, f"want one of {', '.join(WORKLOADS)} (got {kind!r})")])
+    workload = WORKLOADS[kind]
+    try:
+        return workload, check(workload.config, document.at("workload"))
+    except ConfigError as e:
+        raise ConfigError([Fault(f.file, f.line, f"workload.{f.field}".rstrip("."), f.rule) for f in e.faults]) from e
+
+
+def _triggers(document: Document, scaled_object: ScaledObject, faults: list[Fault]) -> list[Trigger]:
+    triggers = list[Trigger]()
+    for i, trigger in enumerate(scaled_object.spec.triggers):
+        try:
+            triggers.append(Trigger.parse(trigger.metadata))
+        except TriggerError as e:
+            where = ("scaledObject", "spec", "triggers", i, "metadata")
+            faults += [document.fault(where, fault) for fault in e.faults]
+    return triggers
+
+
+def _demand(document: Document, yaml: ScenarioYaml, faults: list[Fault]) -> None:
+    """The extender's parser on the pod, and whether what it asks is what the engine needs."""
+    try:
+        demand = demand_of(yaml.pod, "probe", "probe")
+    except DemandError as e:
+        faults.append(document.fault(("pod",), str(e)))
+        return
+    if demand is None:
+        faults.append(document.fault(("pod",), "asks for no GPU: want the resource slicewise.dev/gpu-slice"))
+    elif demand.count != yaml.engine.entry.tensor_parallel:
+        faults.append(
+            document.fault(
+                ("pod",),
+                f"asks for {demand.count} GPUs or slices, but {yaml.engine.catalog} "
+                f"runs on {yaml.engine.entry.tensor_parallel}",
+            )
+        )
+
+
+def demand_of(template: PodTemplate, name: str, uid: str) -> Demand | None:
+    metadata = {**template.metadata, "name": name, "uid": uid}
+    return Demand.of({"metadata": metadata, "spec": template.spec})
