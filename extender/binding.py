@@ -19,6 +19,7 @@ from slicewise.process.kube import Json, KubeError
 Clock = Callable[[], float]
 #: kube-apiserver gives up on a request after this long; before that, a Binding without an answer may still take effect.
 LATE_S: Final = 60.0
+NEVER_S: Final = float("-inf")
 
 
 class Api(Protocol):
@@ -86,7 +87,7 @@ class Binder:
     tell: Tell = lambda _, __: None
     pause_s: float = 0.2  #: the first pause before an unanswered Binding is looked after; pauses double
     late_s: float = LATE_S
-    _running: dict[str, tuple[str, asyncio.Task[Result]]] = field(default_factory=dict)
+    _attempts: dict[str, "_Attempt"] = field(default_factory=dict)  # by uid
 
     async def bind(self, request: Request) -> Result:
         """Answers within the deadline. A Binding whose end is not known by then goes on being looked after.
@@ -96,19 +97,20 @@ class Binder:
         if not request.uid:
             why = f"pod {request.key}: want PodUID, without it the pod cannot be told from its namesakes"
             return self._told(request, Unbound(Outcome.REFUSED, why))
-        node, task = self._running.get(request.uid) or (request.node, self._start(request))
-        if node != request.node:
-            why = f"pod {request.key} may be bound to {node}: the API server has not answered about it yet"
+        attempt = self._attempts.get(request.uid) or self._start(request)
+        if attempt.node != request.node:
+            why = f"pod {request.key} may be bound to {attempt.node}: the API server has not answered about it yet"
             return self._told(request, Unbound(Outcome.REFUSED, why))
+        attempt.until_s = self.mono_s() + self.deadline_s
         try:
-            return await asyncio.wait_for(asyncio.shield(task), self.deadline_s)
+            return await asyncio.wait_for(asyncio.shield(attempt.task), self.deadline_s)
         except TimeoutError:
             why = f"pod {request.key}: no answer from the API server within {self.deadline_s:g} s; its place is kept"
             return self._told(request, Unbound(Outcome.LOST, why))
 
     async def close(self) -> None:
         """Stop looking after Bindings without an answer: the next process finds out from the API."""
-        tasks = [task for _, task in self._running.values()]
+        tasks = [attempt.task for attempt in self._attempts.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -117,16 +119,16 @@ class Binder:
         self.tell(request, result)
         return result
 
-    def _start(self, request: Request) -> asyncio.Task[Result]:
+    def _start(self, request: Request) -> "_Attempt":
         async def run() -> Result:
             try:
                 return self._told(request, await self._bind(request))
             finally:
-                del self._running[request.uid]
+                del self._attempts[request.uid]
 
-        task = asyncio.create_task(run(), name=f"bind {request.key}")
-        self._running[request.uid] = (request.node, task)
-        return task
+        attempt = _Attempt(request.node, self.mono_s(), asyncio.create_task(run(), name=f"bind {request.key}"))
+        self._attempts[request.uid] = attempt
+        return attempt
 
     async def _bind(self, request: Request) -> Result:
         held = self.ledger.holding(request.uid)
@@ -156,55 +158,57 @@ class Binder:
         return await self._send(request, demand, assumed)
 
     async def _send(self, request: Request, demand: Demand | None, allocation: Allocation | None) -> Result:
-        """Until there is an answer or the deadline is over. Each attempt has half the time, so that there are two."""
-        body = binding(request, allocation)
-        until_s, pause_s = self.mono_s() + self.deadline_s, self.pause_s
+        """Until it is known how it ended. While somebody waits the Binding is sent again, else the pod is read."""
+        attempt, pause_s, sent_s = self._attempts[request.uid], self.pause_s, NEVER_S
         while True:
-            try:
-                async with asyncio.timeout(self.deadline_s / 2):
-                    await self.api.create(f"{request.path}/binding", body)
-            except KubeError as e:
-                error = e
-            except TimeoutError:
-                error = KubeError(0, "Timeout", f"POST {request.path}/binding")
+            if self.mono_s() < attempt.until_s:
+                sent_s = self.mono_s()
+                result = await self._post(request, allocation)
             else:
-                if allocation is None or self.ledger.confirm(request.uid):
-                    return Bound(allocation)
-                return await self._look_after(request, demand, "its reservation had expired")
-            if error.status == 409:
-                return await self._look_after(request, demand, error.message, refused=True)
-            if not _is_unknown(error):
-                self.ledger.forget(request.uid)
-                return Unbound(Outcome.FAILED, f"pod {request.key}: {error}")
-            if self.mono_s() >= until_s:
-                return await self._look_after(request, demand, str(error))
+                result = await self._read(request, late=self.mono_s() - sent_s >= self.late_s)
+            if result is not None:
+                return result
             await asyncio.sleep(pause_s)
-            pause_s *= 2
-
-    async def _look_after(self, request: Request, demand: Demand | None, why: str, *, refused: bool = False) -> Result:
-        """What the API server has. `refused`: no Binding of ours is on its way any more, so "no node" is an answer.
-
-        Otherwise "no node" is one only when no Binding can come late, and until then the place is kept.
-        """
-        late_s, pause_s = self.mono_s() + self.late_s, self.pause_s
-        while True:
-            try:
-                pod = await self.api.get(request.path)
-            except KubeError as e:
-                if e.status == 404:
-                    self.ledger.forget(request.uid)
-                    return Unbound(Outcome.CONFLICT, f"pod {request.key} is gone")
-                pod = None
-            settled = self._settled(request, pod) if pod is not None else None
-            if settled is not None:
-                return settled
-            if pod is not None and (refused or self.mono_s() >= late_s):
-                self.ledger.forget(request.uid)
-                return Unbound(Outcome.CONFLICT if refused else Outcome.LOST, f"pod {request.key}: {why}")
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, 10.0)
+            pause_s = min(2 * pause_s, 5.0)
             if demand is not None:  # the reservation must not expire while nobody knows
                 self.ledger.assume(request.uid, request.key, demand, request.node, self.now_s())
+
+    async def _post(self, request: Request, allocation: Allocation | None) -> Result | None:
+        """One try, in half of the deadline so that there is time for two. None: it may have happened or may still."""
+        try:
+            async with asyncio.timeout(self.deadline_s / 2):
+                await self.api.create(f"{request.path}/binding", binding(request, allocation))
+        except KubeError as e:
+            if e.status == 409:
+                return await self._read(request, refused=e.message)
+            if e.unanswered or e.status == 429 or e.status >= 500:
+                return None
+            self.ledger.forget(request.uid)
+            return Unbound(Outcome.FAILED, f"pod {request.key}: {e}")
+        except TimeoutError:
+            return None
+        if allocation is None or self.ledger.confirm(request.uid):
+            return Bound(allocation)
+        return await self._read(request)  # its reservation had expired: the ledger learns from the pod
+
+    async def _read(self, request: Request, *, refused: str = "", late: bool = False) -> Result | None:
+        """What the API server has. None: not known yet.
+
+        A pod without a node is an answer when a Binding was `refused`, or when none can come any more (`late`).
+        """
+        try:
+            pod = await self.api.get(request.path)
+        except KubeError as e:
+            if e.status != 404:
+                return None
+            self.ledger.forget(request.uid)
+            return Unbound(Outcome.CONFLICT, f"pod {request.key} is gone")
+        settled = self._settled(request, pod)
+        if settled is not None or not (refused or late):
+            return settled
+        self.ledger.forget(request.uid)
+        why = refused or f"its Binding had no effect within {self.late_s:g} s"
+        return Unbound(Outcome.CONFLICT if refused else Outcome.LOST, f"pod {request.key}: {why}")
 
     def _settled(self, request: Request, pod: Json) -> Result | None:
         """What an object from the API says about a request; None if the pod has no node."""
@@ -237,6 +241,10 @@ def binding(request: Request, allocation: Allocation | None) -> Json:
     return {"apiVersion": "v1", "kind": "Binding", "metadata": metadata, "target": target}
 
 
-def _is_unknown(error: KubeError) -> bool:
-    """Whether what was asked may have happened, or may happen when it is asked again."""
-    return error.unanswered or error.status == 429 or error.status >= 500
+@dataclass(slots=True)
+class _Attempt:
+    """One pod on its way to one node. `until_s`: when the last one who waits for it will have gone."""
+
+    node: str
+    until_s: float
+    task: asyncio.Task[Result]
