@@ -74,6 +74,7 @@ _GUESTS: Final = (
     Guest("index-3", 440, 600, _mig("3g.40gb")),
     *_evals(470, 8, 4),
     Guest("index-4", 500, 500, _mig("3g.40gb")),
+    Guest("tune-1", 540, 600, _mig("2g.20gb")),
     *_evals(560, 12, 4),
     Guest("train-2", 640, 400, WHOLE),
     *_evals(1300, 16, 4),

@@ -36,9 +36,9 @@ from slicewise.demo.world import Auditor, World
 
 #: Cluster seconds a wall second.
 SPEED: Final = 30.0
-SEED: Final = 7
-#: Sessions of a run without an end are drawn for so many cluster seconds: a day, 48 minutes on the wall.
-FOREVER_S: Final = 86_400.0
+#: A run without an end is a sequence of days of so many cluster seconds, 24 minutes on the wall each: the sessions of a
+#: whole day are drawn before it begins.
+DAY_S: Final = 43_200.0
 #: Wall seconds between two rounds of each loop.
 WORLD_EVERY_S: Final = 0.05
 ASK_EVERY_S: Final = 0.1
@@ -47,12 +47,21 @@ HEARTBEAT_EVERY_S: Final = 5.0
 MAPPING: Final = f"1 s here = {SPEED:g} s in the cluster, and on the scaler's clock"
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """How long a run takes, in cluster seconds. `endless`: another one follows, so its end is not shown."""
+
+    length_s: float
+    endless: bool
+    seed: int
+
+
 @dataclass(slots=True)
 class Demo:
-    """What lives as long as a run. `length_s`: cluster seconds, None: no end."""
+    """What lives as long as a run."""
 
     pace: Pace
-    length_s: float | None
+    span: Span
     store: Store
     world: World
     stage: Stage
@@ -66,11 +75,10 @@ class Demo:
 
     def now_s(self) -> float:
         """Cluster seconds since the story began."""
-        now_s = self.pace() - self.world.epoch_s
-        return now_s if self.length_s is None else min(now_s, self.length_s)
+        return min(self.pace() - self.world.epoch_s, self.span.length_s)
 
     def over(self) -> bool:
-        return self.length_s is not None and self.now_s() >= self.length_s
+        return self.now_s() >= self.span.length_s
 
     def move(self) -> None:
         """Bring the simulated part up to now, and look at every state that it went through."""
@@ -102,7 +110,7 @@ def subject_of(document: Json) -> tuple[Subject, Trigger]:
 
 
 @asynccontextmanager
-async def standing(wall: Clock, length_s: float | None, told_to: Callable[[Line], None]) -> AsyncIterator[Demo]:
+async def standing(wall: Clock, span: Span, told_to: Callable[[Line], None]) -> AsyncIterator[Demo]:
     """The cluster, then the servers; they stop in the opposite order. Raises ServerError if one does not start."""
     async with AsyncExitStack() as stack:
         pace = Pace(wall, wall(), SPEED)
@@ -110,7 +118,8 @@ async def standing(wall: Clock, length_s: float | None, told_to: Callable[[Line]
         document = read_scaled_object()
         subject, trigger = subject_of(document)
         populate(store, document, wall())
-        world = World(store, Serving(load_of(length_s or FOREVER_S, SEED)), SEED)
+        turns = await asyncio.to_thread(load_of, span.length_s, span.seed)
+        world = World(store, Serving(turns), span.seed)
         api = await stack.enter_async_context(KubeApi(store))
         answers = Answers(world, subject, load_presets()[subject.preset])
         source = await stack.enter_async_context(MetricSource(pace, answers.answer))
@@ -132,11 +141,12 @@ async def standing(wall: Clock, length_s: float | None, told_to: Callable[[Line]
         scheduler = KubeScheduler(store, verbs_url, session, told_to)
         ports = [address.rsplit(":", 1)[-1] for address in (grpc_address, verbs_url)]
         endpoints = "on loopback: scaler :{} gRPC, extender :{} HTTP".format(*ports)
-        stage = Stage(world, tags, autoscaler, trigger.p95_target_s or 0.0, SPEED, length_s, endpoints, MAPPING)
+        shown_s = None if span.endless else span.length_s
+        stage = Stage(world, tags, autoscaler, trigger.p95_target_s or 0.0, SPEED, shown_s, endpoints, MAPPING)
         breaches: list[Breach] = []
         yield Demo(
             pace=pace,
-            length_s=length_s,
+            span=span,
             store=store,
             world=world,
             stage=stage,

@@ -2,23 +2,28 @@
 
 import asyncio
 import bisect
+import itertools
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from rich.console import Console
 from rich.live import Live
 
 from slicewise.demo.pace import Clock
 from slicewise.demo.plain import PlainView
-from slicewise.demo.run import MAPPING, SPEED, Demo, play, standing
+from slicewise.demo.run import DAY_S, MAPPING, SPEED, Demo, Span, play, standing
 from slicewise.demo.scene import Line
 from slicewise.demo.servers import ServerError
 from slicewise.demo.stage import KEPT_LINES
 from slicewise.demo.summary import Summary, rendered
 from slicewise.demo.view import picture
 from slicewise.process.shutdown import stop_on_signals
+
+#: Seed of the first day; later ones count on.
+FIRST_SEED: Final = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +37,33 @@ class Options:
 async def demonstrate(options: Options, console: Console, wall: Clock) -> int:
     """0: all promises kept; 1: one was broken, or a server failed."""
     stop = stop_on_signals()
-    length_s = None if options.wall_s is None else options.wall_s * SPEED
-    lines = PlainView(lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True))
     console.print(f"Starting the scaler and the extender on loopback. {MAPPING}. Ctrl-C ends the run.", soft_wrap=True)
+    endless = options.wall_s is None
+    length_s = DAY_S if options.wall_s is None else options.wall_s * SPEED
+    for day in itertools.count():
+        span = Span(length_s, endless=endless, seed=FIRST_SEED + day)
+        code = await _run(span, console, wall, stop, plain=options.plain)
+        if code or stop.is_set() or not endless:
+            return code
+    raise AssertionError("days do not end")
+
+
+async def _run(span: Span, console: Console, wall: Clock, stop: asyncio.Event, *, plain: bool) -> int:
+    lines = PlainView(lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True))
     told: deque[Line] = deque(maxlen=KEPT_LINES)
 
     def tell(line: Line) -> None:
-        told.append(line)
-        if options.plain:
-            lines.tell(line)
+        """The loops tell what they did when they are through, so a line may come after one that is a little younger."""
+        at_s = max(line.at_s, told[-1].at_s) if told else line.at_s
+        told.append(replace(line, at_s=at_s))
+        if plain:
+            lines.tell(told[-1])
 
     try:
-        async with standing(wall, length_s, tell) as demo:
+        async with standing(wall, span, tell) as demo:
             demo.stage.lines = told
             began_s = wall()
-            faults = await _played(demo, stop, console, lines, plain=options.plain)
+            faults = await _played(demo, stop, console, lines, plain=plain)
             summary = summed_up(demo, faults, wall() - began_s)
     except ServerError as e:
         console.print(str(e), style="red", markup=False, highlight=False, soft_wrap=True)
@@ -101,10 +118,8 @@ def facts(demo: Demo) -> Iterator[tuple[str, str]]:
     yield "GPU slices", f"{max(stage.slices, default=0)} at the peak; {mean:.0%} of GPU memory allocated on average"
     asked = f"{scaled.calls} GetMetrics calls, {scaled.errors} errors"
     yield "scaler", f"{demo.told.decisions} decisions from {demo.source.queries:,} queries; {asked}"
-    yield (
-        "extender",
-        f"{calls['filter']} filter, {calls['prioritize']} prioritize, {calls['bind']} bind, {calls['preempt']} preempt calls",
-    )
+    verbs = ", ".join(f"{calls[verb]} {verb}" for verb in ("filter", "prioritize", "bind", "preempt"))
+    yield "extender", f"{verbs} calls; {demo.scheduler.bound} pods bound, {demo.scheduler.evicted} evicted"
 
 
 def started(ready: Sequence[float | None]) -> list[int]:
