@@ -20,7 +20,7 @@ from extender.placement.fleet import NO_NODE, Kind, Lookup, share_size
 from extender.placement.plan import Prices, plan
 from extender.placement.profile import Mode
 from extender.placement.reasons import reasons
-from extender.placement.room import ROOM, fitting
+from extender.placement.room import fitting, rooms
 from extender.placement.scorers import Shares
 from extender.placement.victims import cheapest
 
@@ -59,13 +59,14 @@ def filter_nodes(ledger: Ledger, demand: Demand, names: Sequence[str], now_s: fl
         fits = _static_fits(ledger, demand, names, fresh, answer)
     else:
         lookup = fleet.lookup(demand.shape)
-        fits = fitting(fleet, lookup, demand)[slots] & fresh
-        answer.failed.update(dict.fromkeys(_look_closer(ledger, demand, names, fits, fresh), KEPT))
-        refused = np.flatnonzero(~fits & fresh)
-        if len(refused):
-            whys = reasons(fleet, lookup, demand, slots[refused])
-            for i, why in zip(refused.tolist(), whys, strict=True):
-                (answer.failed if why.resolvable else answer.unresolvable).setdefault(names[i], why.text)
+        room = rooms(fleet, lookup, demand)
+        fits = fitting(room, demand.count)[slots] & fresh
+        kept = _look_closer(ledger, demand, names, fits, fresh)
+        refused = ~fits & fresh
+        if refused.any():
+            whys, resolvable = reasons(fleet, lookup, demand, room, slots[refused])
+            _tell(answer, list(compress(names, refused.tolist())), whys, resolvable)
+            answer.failed.update(dict.fromkeys(kept, KEPT))
     for i in np.flatnonzero(~fresh).tolist():
         answer.unresolvable[names[i]] = ledger.unusable(names[i], now_s) or ledger.stale()
     answer.fit.extend(compress(names, fits.tolist()))
@@ -172,6 +173,13 @@ def _slots(ledger: Ledger, names: Sequence[str]) -> NDArray[np.intp]:
     return np.fromiter(map(ledger.fleet.slots.get, names, repeat(NO_NODE)), np.intp, len(names))
 
 
+def _tell(answer: Filtered, names: list[str], whys: list[str], resolvable: Bools) -> None:
+    yes = resolvable.tolist()
+    no = (~resolvable).tolist()
+    answer.failed.update(zip(compress(names, yes), compress(whys, yes), strict=True))
+    answer.unresolvable.update(zip(compress(names, no), compress(whys, no), strict=True))
+
+
 def _fits(ledger: Ledger, demand: Demand, name: str, gone: frozenset[str] = frozenset()) -> bool:
     return isinstance(plan(demand, ledger.view_for(name, demand, gone), ledger.prices()), Allocation)
 
@@ -231,8 +239,8 @@ def _prices(ledger: Ledger, demand: Demand, shape: Shape) -> NDArray[np.float64]
     fleet, prices = ledger.fleet, ledger.prices()
     lookup = fleet.lookup(shape)
     best = np.full(len(fleet.renewed_s), np.inf)
-    for mode in shape.modes:
-        fits = ROOM[mode](fleet, lookup, demand) >= demand.count
+    for mode, room in rooms(fleet, lookup, demand).items():
+        fits = room >= demand.count
         best = np.minimum(best, np.where(fits, _PRICE[mode](ledger, demand, lookup, prices), np.inf))
     return best
 

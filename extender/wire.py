@@ -277,7 +277,9 @@ def _go_case(document: dict[str, Any], kind: type[msgspec.Struct]) -> dict[str, 
     named = {go.get(key.casefold(), key): value for key, value in document.items()}
     for nested, inner in _VICTIMS.items():
         if isinstance(named.get(nested), dict):
-            named[nested] = {node: _go_case(v, inner) if isinstance(v, dict) else v for node, v in named[nested].items()}
+            named[nested] = {
+                node: _go_case(v, inner) if isinstance(v, dict) else v for node, v in named[nested].items()
+            }
     if kind is _MetaVictims and isinstance(named.get("Pods"), list):
         named["Pods"] = [_go_case(p, _MetaPod) if isinstance(p, dict) else p for p in named["Pods"]]
     return named

@@ -49,12 +49,17 @@ class Kind(IntEnum):
 _KINDS: Final = {Mode.MIG: Kind.MIG, Mode.MPS: Kind.MPS, Mode.EXCLUSIVE: Kind.EXCLUSIVE}
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """Why a node has no room. `resolvable`: it would have, if pods left it."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Capacity:
+    """What nodes could give to a shape if every pod left them. Changes with the layout of the fleet only. (n,) each."""
 
-    text: str
-    resolvable: bool
+    wanted: NDArray[np.int16]  # GPUs in a mode that can serve the shape
+    places: NDArray[np.int16]  # of those, MIG GPUs that can hold at least one
+    shared: NDArray[np.int16]  # and shared GPUs, whatever their size
+    offered: NDArray[np.int16]  # GPUs of a model that the shape allows, whatever their mode
+    unusable: NDArray[np.int16]  # of those, unhealthy ones and other managers'
+    gpus: NDArray[np.int16]  # GPUs
+    most: NDArray[np.int64]  # slices of the shape, in the mode that has room for most
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +70,8 @@ class Lookup:
     profile: tuple[int | None, ...]  # (m,) the MIG profile that it means
     room: NDArray[np.int16]  # (S,) how many of it fit, by fleet-wide state
     offered: NDArray[np.bool_]  # (m,) whether the shape allows the model
-    texts: dict[tuple[int, int], Reason] = field(default_factory=dict)  # reasons that were written before
+    texts: dict[tuple[int, int], str] = field(default_factory=dict)  # reasons written before, by count and facts
+    capacities: dict[bool, tuple[int, "Capacity"]] = field(default_factory=dict)  # by `apart`, with their layout
 
 
 class Fleet:
@@ -79,6 +85,7 @@ class Fleet:
         self.census = np.zeros(1, np.int64)  # (S,) usable GPUs in each state; of NO_STATE: nothing
         self.largest = np.zeros(1, np.int16)  # (S,) place in `sizes` of the largest profile that fits
         self.sizes: list[tuple[int, int, str]] = [(0, 0, "")]  # memory, compute slices, short name; ascending
+        self.layout = 0  # counts the changes of what there is, as against who has it
         self.supply = np.zeros(len(SHARES), np.int64)  # (t,) typical MPS shares that still fit
         self.renewed_s = np.full(n, -np.inf)  # (n,) last heartbeat
         self.kind = np.zeros((w, n), np.int8)
@@ -109,6 +116,7 @@ class Fleet:
         if len(gpus) > len(self.kind):
             self._pad(len(gpus) - len(self.kind), 0)
         slot = self.slots[name]
+        self.layout += 1
         for position, (gpu, usage, base) in enumerate(gpus):
             self.kind[position, slot] = _KINDS[gpu.mode] if gpu.usable else Kind.UNUSABLE
             self.model[position, slot] = self._model_id(gpu.model)
@@ -119,6 +127,7 @@ class Fleet:
 
     def drop(self, name: str) -> None:
         slot = self.slots.pop(name)
+        self.layout += 1
         self._clear(slot)
         self._spare.append(slot)
 

@@ -25,6 +25,8 @@ def parse_quantity(value: object) -> Fraction | None:
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
     text = str(value)
+    if text.isascii() and text.isdigit() and len(text) <= _MAX_CHARS:
+        return Fraction(int(text))  # the usual case
     m = _QUANTITY.fullmatch(text) if len(text) <= _MAX_CHARS else None
     if m is None:
         return None

@@ -5,18 +5,19 @@ The facts of each node are packed into one number; equal numbers share one text,
 
 from collections.abc import Iterator, Mapping
 from enum import IntEnum
-from types import MappingProxyType
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from extender.placement.demand import Demand, Shape
-from extender.placement.fleet import Fleet, Kind, Lookup, Reason, share_size
+from extender.placement.fleet import Capacity, Fleet, Lookup, share_size
 from extender.placement.profile import Mode
-from extender.placement.room import ROOM, capacity
+from extender.placement.room import Counts, capacity, kinds
 
+Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
+Slots = NDArray[np.intp]
 
 
 class Case(IntEnum):
@@ -39,84 +40,82 @@ class Lack(IntEnum):
     PLACES = 5
 
 
-_KINDS: Final[Mapping[Mode, tuple[Kind, ...]]] = MappingProxyType(
-    {Mode.MIG: (Kind.MIG,), Mode.MPS: (Kind.MPS,), Mode.EXCLUSIVE: (Kind.EXCLUSIVE, Kind.MPS)}
-)
-# Fields of a packed number, each with its width in bits.
+# Fields of a packed number, each with its width in bits; the case is the highest.
 _FIELDS: Final = (("case", 3), ("gpus", 7), ("room", 7), ("largest", 12), ("shared", 7), ("lack", 3), ("most", 14))
 
 
-def reasons(fleet: Fleet, lookup: Lookup, demand: Demand, slots: NDArray[np.intp]) -> list[Reason]:  # (r,)
-    """The reason of each node that has no room, in the order of `slots`."""
-    packed = _pack(_facts(fleet, lookup, demand, slots)).tolist()
-    written = lookup.texts
-    count = demand.count
-    for number in set(packed):
-        key = (count, number)
-        if key not in written:
-            written[key] = _write(fleet, lookup.shape, count, number)
-    return [written[count, number] for number in packed]
-
-
-def _facts(fleet: Fleet, lookup: Lookup, demand: Demand, slots: NDArray[np.intp]) -> dict[str, Ints]:
-    kind = fleet.kind[:, slots]
-    offered = (kind != Kind.NO_GPU) & lookup.offered[fleet.model[:, slots]]
-    wanted = offered & np.isin(kind, _kinds(lookup.shape))
-    most = capacity(fleet, lookup, demand, slots)
-    could = np.maximum.reduce(list(most.values()))
-    case = np.select(
-        [
-            (kind == Kind.NO_GPU).all(axis=0),
-            ~offered.any(axis=0),
-            ~wanted.any(axis=0) & (offered & (kind == Kind.UNUSABLE)).any(axis=0),
-            ~wanted.any(axis=0),
-            could < demand.count,
-        ],
-        [Case.NO_GPU, Case.NO_MODEL, Case.UNUSABLE, Case.NO_MODE, Case.TOO_SMALL],
-        Case.FULL,
-    ).astype(np.int64)
-    facts = {"case": case, "gpus": wanted.sum(axis=0), "room": could}
+def reasons(
+    fleet: Fleet, lookup: Lookup, demand: Demand, room: Mapping[Mode, Counts], slots: Slots
+) -> tuple[list[str], Bools]:  # (r,) each
+    """Why each of these nodes has no room, and whether it would have if pods left it. `room`: as it is now."""
+    could = capacity(fleet, lookup, demand)
+    case = _cases(could, demand.count, slots)
+    facts: dict[str, NDArray[np.signedinteger]] = {"case": case}
     full = case == Case.FULL
-    if Mode.MIG in lookup.shape.modes:
-        facts["gpus"] = np.where(full, (lookup.room[fleet.base[:, slots]] > 0).sum(axis=0), facts["gpus"])
-        facts["largest"] = fleet.largest[fleet.state[:, slots]].max(axis=0)
-        facts["room"] = np.where(full, ROOM[Mode.MIG](fleet, lookup, demand)[slots], could)
-    if Mode.MPS in lookup.shape.modes:
-        facts |= _shared(fleet, lookup, demand, slots)
-    if Mode.EXCLUSIVE in lookup.shape.modes:
-        facts["room"] = np.where(full, ROOM[Mode.EXCLUSIVE](fleet, lookup, demand)[slots], could)
+    if not full.all():
+        facts["gpus"] = could.wanted.take(slots)
+        facts["room"] = could.most.take(slots)
+    if full.any():
+        for name, values in _lacking(fleet, lookup, demand, room, slots[full]).items():
+            facts.setdefault(name, np.zeros(len(slots), np.int64))[full] = values
+    packed = _pack(facts).tolist()
+    written, count = lookup.texts, demand.count
+    for number in set(packed):
+        if (count, number) not in written:
+            written[count, number] = _write(fleet, lookup.shape, count, number)
+    texts = {number: written[count, number] for number in set(packed)}
+    return [texts[number] for number in packed], full
+
+
+def _cases(could: Capacity, count: int, slots: Slots) -> Ints:
+    """The first that applies, of those that pods which leave cannot change; FULL for the others."""
+    wanted, unusable = could.wanted.take(slots), could.unusable.take(slots)
+    case = np.where(could.most.take(slots) < count, Case.TOO_SMALL, Case.FULL)
+    case[wanted == 0] = Case.NO_MODE
+    case[(wanted == 0) & (unusable > 0)] = Case.UNUSABLE
+    case[could.offered.take(slots) == 0] = Case.NO_MODEL
+    case[could.gpus.take(slots) == 0] = Case.NO_GPU
+    return case.astype(np.int64)
+
+
+def _lacking(
+    fleet: Fleet, lookup: Lookup, demand: Demand, room: Mapping[Mode, Counts], slots: Slots
+) -> dict[str, NDArray[np.signedinteger]]:
+    """What nodes that are full have and lack."""
+    could = capacity(fleet, lookup, demand)
+    facts: dict[str, NDArray[np.signedinteger]] = {"gpus": could.wanted.take(slots)}
+    if Mode.MIG in room:
+        facts["gpus"] = could.places.take(slots)
+        facts["room"] = room[Mode.MIG].take(slots)
+        facts["largest"] = fleet.largest.take(fleet.state.take(slots, axis=1)).max(axis=0)
+    if Mode.EXCLUSIVE in room:
+        facts["room"] = room[Mode.EXCLUSIVE].take(slots)
+    if Mode.MPS in room:
+        facts["shared"] = could.shared.take(slots)
+        sharing = np.flatnonzero(facts["shared"])
+        lack, most = _shared(fleet, lookup, demand, slots[sharing])
+        facts["lack"], facts["most"] = np.zeros(len(slots), np.int64), np.zeros(len(slots), np.int64)
+        facts["lack"][sharing], facts["most"][sharing] = lack, most
     return facts
 
 
-def _shared(fleet: Fleet, lookup: Lookup, demand: Demand, slots: NDArray[np.intp]) -> dict[str, Ints]:
-    """What the shared GPUs lack: whole GiB or percent that are free at most, so that few texts differ."""
-    kind, total_mib = fleet.kind[:, slots], fleet.total_mib[:, slots]
-    shared = (kind == Kind.MPS) & lookup.offered[fleet.model[:, slots]]
-    mine = fleet.open_to(lookup, demand.tenant)[:, slots]
-    mib, pct = share_size(lookup.shape, total_mib)
-    free_mib = np.where(mine, fleet.free_mib[:, slots], 0)
-    free_pct = np.where(mine, fleet.free_pct[:, slots], 0)
-    clients = mine & (fleet.clients_left[:, slots] > 0)
-    lacks = [
-        ~shared.any(axis=0),
-        ~mine.any(axis=0),
-        ~(mine & (free_mib >= mib)).any(axis=0),
-        ~(mine & (free_pct >= pct)).any(axis=0),
-        ~clients.any(axis=0),
-    ]
-    lack = np.select(lacks, [Lack.NOTHING, Lack.TENANT, Lack.MEMORY, Lack.COMPUTE, Lack.CLIENTS], Lack.PLACES)
-    most = np.select(
-        [lack == Lack.MEMORY, lack == Lack.COMPUTE], [free_mib.max(axis=0) // 1024, free_pct.max(axis=0)], 0
-    )
-    return {"shared": shared.sum(axis=0), "lack": lack.astype(np.int64), "most": most.astype(np.int64)}
+def _shared(fleet: Fleet, lookup: Lookup, demand: Demand, slots: Slots) -> tuple[Ints, Ints]:
+    """What the shared GPUs of each node lack, and whole GiB or percent that are free at most: few different texts."""
+    mine = fleet.open_to(lookup, demand.tenant).take(slots, axis=1)
+    mib, pct = share_size(lookup.shape, fleet.total_mib.take(slots, axis=1))
+    free_mib = np.where(mine, fleet.free_mib.take(slots, axis=1), 0)
+    free_pct = np.where(mine, fleet.free_pct.take(slots, axis=1), 0)
+    clients = mine & (fleet.clients_left.take(slots, axis=1) > 0)
+    lack = np.full(len(slots), Lack.PLACES, np.int64)
+    lack[~clients.any(axis=0)] = Lack.CLIENTS
+    lack[~(mine & (free_pct >= pct)).any(axis=0)] = Lack.COMPUTE
+    lack[~(mine & (free_mib >= mib)).any(axis=0)] = Lack.MEMORY
+    lack[~mine.any(axis=0)] = Lack.TENANT
+    most = np.where(lack == Lack.MEMORY, free_mib.max(axis=0) // 1024, 0)
+    return lack, np.where(lack == Lack.COMPUTE, free_pct.max(axis=0), most).astype(np.int64)
 
 
-def _kinds(shape: Shape) -> list[Kind]:
-    """Kinds of GPU that can serve a shape."""
-    return sorted({k for mode in shape.modes for k in _KINDS[mode]})
-
-
-def _pack(facts: dict[str, Ints]) -> Ints:
+def _pack(facts: Mapping[str, NDArray[np.signedinteger]]) -> Ints:
     packed = np.zeros(len(facts["case"]), np.int64)
     for name, bits in _FIELDS:
         packed <<= bits
@@ -133,24 +132,20 @@ def _unpack(number: int) -> dict[str, int]:
     return facts
 
 
-def _write(fleet: Fleet, shape: Shape, count: int, number: int) -> Reason:
+def _write(fleet: Fleet, shape: Shape, count: int, number: int) -> str:
     facts = _unpack(number)
-    match facts["case"]:
-        case Case.NO_GPU:
-            text = "no GPU"
-        case Case.NO_MODEL:
-            text = f"no GPU of model {' or '.join(sorted(shape.models))}"
-        case Case.UNUSABLE:
-            text = "its GPUs are unhealthy or another manager's"
-        case Case.NO_MODE:
-            text = f"no GPU in mode {' or '.join(k.name.lower() for k in _kinds(shape))}"
-        case Case.TOO_SMALL if facts["room"] == 0:
-            text = f"{_gpus(facts['gpus'])}: even empty, none can hold {shape}"
-        case Case.TOO_SMALL:
-            text = f"even empty, room for {facts['room']} of {count} x {shape}"
-        case _:
-            return Reason("; ".join(_full(fleet, shape, count, facts)), resolvable=True)
-    return Reason(text, resolvable=False)
+    case = Case(facts["case"])
+    if case is Case.FULL:
+        return "; ".join(_full(fleet, shape, count, facts))
+    if case is Case.TOO_SMALL and facts["room"]:
+        return f"even empty, room for {facts['room']} of {count} x {shape}"
+    return {
+        Case.NO_GPU: "no GPU",
+        Case.NO_MODEL: f"no GPU of model {' or '.join(sorted(shape.models))}",
+        Case.UNUSABLE: "its GPUs are unhealthy or another manager's",
+        Case.NO_MODE: f"no GPU in mode {' or '.join(k.name.lower() for k in kinds(shape))}",
+        Case.TOO_SMALL: f"{_gpus(facts['gpus'])}: even empty, none can hold {shape}",
+    }[case]
 
 
 def _full(fleet: Fleet, shape: Shape, count: int, facts: dict[str, int]) -> Iterator[str]:

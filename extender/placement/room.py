@@ -7,20 +7,22 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from extender.placement.demand import Demand
-from extender.placement.fleet import Fleet, Kind, Lookup, share_size
+from extender.placement.demand import Demand, Shape
+from extender.placement.fleet import Capacity, Fleet, Kind, Lookup, share_size
 from extender.placement.profile import Mode
 from extender.placement.usage import MPS_CLIENTS
 
 Counts = NDArray[np.signedinteger]
 
 
-def fitting(fleet: Fleet, lookup: Lookup, demand: Demand) -> NDArray[np.bool_]:  # (n,)
-    """Nodes with room for all slices of a demand, in one of the modes that its shape allows."""
-    fits = np.zeros(len(fleet.renewed_s), np.bool_)
-    for mode in lookup.shape.modes:
-        fits |= ROOM[mode](fleet, lookup, demand) >= demand.count
-    return fits
+def rooms(fleet: Fleet, lookup: Lookup, demand: Demand) -> dict[Mode, Counts]:  # (n,) each
+    """Slices of a demand for which each node has room now, by mode. They fit where one mode has room for all."""
+    return {mode: _ROOM[mode](fleet, lookup, demand) for mode in sorted(lookup.shape.modes)}
+
+
+def fitting(room: Mapping[Mode, Counts], count: int) -> NDArray[np.bool_]:  # (n,)
+    """Nodes where one mode has room for all slices."""
+    return np.asarray(np.logical_or.reduce([r >= count for r in room.values()]))
 
 
 def _mig(fleet: Fleet, lookup: Lookup, _demand: Demand) -> Counts:
@@ -37,25 +39,58 @@ def _whole(fleet: Fleet, lookup: Lookup, _demand: Demand) -> Counts:
     return np.asarray(fleet.whole_fits(lookup).sum(axis=0, dtype=np.int16))
 
 
-#: (n,) slices of a demand for which there is room, by mode.
-ROOM: Final[Mapping[Mode, Callable[[Fleet, Lookup, Demand], Counts]]] = MappingProxyType(
+_ROOM: Final[Mapping[Mode, Callable[[Fleet, Lookup, Demand], Counts]]] = MappingProxyType(
     {Mode.MIG: _mig, Mode.MPS: _shares, Mode.EXCLUSIVE: _whole}
+)
+_KINDS: Final[Mapping[Mode, frozenset[Kind]]] = MappingProxyType(
+    {
+        Mode.MIG: frozenset({Kind.MIG}),
+        Mode.MPS: frozenset({Kind.MPS}),
+        Mode.EXCLUSIVE: frozenset({Kind.EXCLUSIVE, Kind.MPS}),
+    }
 )
 
 
-def capacity(fleet: Fleet, lookup: Lookup, demand: Demand, slots: NDArray[np.intp]) -> dict[Mode, Counts]:
-    """Slices of a demand for which some nodes would have room if every pod left them, by mode. (r,) each."""
-    shape = lookup.shape
-    kind, total_mib = fleet.kind[:, slots], fleet.total_mib[:, slots]
-    offered = lookup.offered[fleet.model[:, slots]]
-    found: dict[Mode, Counts] = {}
-    if Mode.MIG in shape.modes:
-        found[Mode.MIG] = lookup.room[fleet.base[:, slots]].sum(axis=0, dtype=np.int64)
-    if Mode.MPS in shape.modes:
-        mib, pct = share_size(shape, total_mib)
-        each = np.minimum(np.minimum(total_mib // mib, 100 // pct), 1 if demand.apart else MPS_CLIENTS)
-        found[Mode.MPS] = np.where(offered & (kind == Kind.MPS), each, 0).sum(axis=0)
-    if Mode.EXCLUSIVE in shape.modes:
-        whole = offered & ((kind == Kind.MPS) | (kind == Kind.EXCLUSIVE)) & (total_mib >= shape.memory_mib)
-        found[Mode.EXCLUSIVE] = whole.sum(axis=0)
+def kinds(shape: Shape) -> list[Kind]:
+    """Kinds of GPU that can serve a shape."""
+    return sorted(frozenset[Kind]().union(*(_KINDS[mode] for mode in shape.modes)))
+
+
+def capacity(fleet: Fleet, lookup: Lookup, demand: Demand) -> Capacity:
+    """Counted once for a layout of the fleet."""
+    layout, found = lookup.capacities.get(demand.apart, (-1, None))
+    if found is None or layout != fleet.layout:
+        found = _capacity(fleet, lookup, demand)
+        lookup.capacities[demand.apart] = fleet.layout, found
     return found
+
+
+def _capacity(fleet: Fleet, lookup: Lookup, demand: Demand) -> Capacity:
+    shape, kind = lookup.shape, fleet.kind
+    offered = (kind != Kind.NO_GPU) & lookup.offered.take(fleet.model)
+    shared = offered & (kind == Kind.MPS)
+    most = np.zeros(len(fleet.renewed_s), np.int64)
+    places = np.zeros(kind.shape, np.int16)
+    if Mode.MIG in shape.modes:
+        places = lookup.room.take(fleet.base)
+        most = np.maximum(most, places.sum(axis=0))
+    if Mode.MPS in shape.modes:
+        mib, pct = share_size(shape, fleet.total_mib)
+        each = np.minimum(np.minimum(fleet.total_mib // mib, 100 // pct), 1 if demand.apart else MPS_CLIENTS)
+        most = np.maximum(most, np.where(shared, each, 0).sum(axis=0))
+    if Mode.EXCLUSIVE in shape.modes:
+        whole = offered & np.isin(kind, kinds(shape)) & (fleet.total_mib >= shape.memory_mib)
+        most = np.maximum(most, whole.sum(axis=0))
+    return Capacity(
+        wanted=_count(offered & np.isin(kind, kinds(shape))),
+        places=_count(places > 0),
+        shared=_count(shared),
+        offered=_count(offered),
+        unusable=_count(offered & (kind == Kind.UNUSABLE)),
+        gpus=_count(kind != Kind.NO_GPU),
+        most=most,
+    )
+
+
+def _count(there: NDArray[np.bool_]) -> NDArray[np.int16]:  # (w, n) -> (n,)
+    return np.asarray(there.sum(axis=0, dtype=np.int16))
