@@ -43,7 +43,9 @@ def _find(scenario: str) -> Path:
 
 @app.command()
 def run(
-    scenario: Annotated[str, typer.Argument(help="A scenario file (YAML), or the name of a bundled scenario.")],
+    scenario: Annotated[
+        str, typer.Argument(metavar="SCENARIO", help="A scenario file (YAML), or the name of a bundled scenario.")
+    ],
     *,
     trace: Annotated[
         Path | None,

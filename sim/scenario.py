@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
 from extender.placement import catalog as gpus
 from extender.placement.model import Demand, DemandError
@@ -31,14 +31,13 @@ class EngineYaml(Strict):
     max_model_len: int = Field(default=131_072, ge=16)
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
 
-    @model_validator(mode="after")
-    def _known(self) -> Self:
-        if self.catalog not in times.load():
+    @field_validator("catalog")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in times.load():
             known = ", ".join(times.load())
-            raise ValueError(
-                f"catalog: no engine {self.catalog!r}; there are {known}; add one as a file of sim/serving/catalog"
-            )
-        return self
+            raise ValueError(f"no such engine; there are {known}; add one as a file of sim/serving/catalog")
+        return name
 
     @property
     def entry(self) -> Engine:
@@ -51,16 +50,21 @@ class Nodes(Strict):
     gpus_per_node: int = Field(default=8, ge=1, le=16)
     mode: Literal["mig", "mps", "exclusive"]
 
-    @model_validator(mode="after")
-    def _known(self) -> Self:
-        if self.gpu not in gpus.load():
+    @field_validator("gpu")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in gpus.load():
             known = ", ".join(gpus.load())
-            raise ValueError(
-                f"gpu: no model {self.gpu!r}; there are {known}; add one as a file of extender/placement/catalog"
-            )
-        if self.mode == "mig" and not gpus.load()[self.gpu].profiles:
-            raise ValueError(f"mode: {self.gpu} cannot be cut into MIG instances; want mps or exclusive")
-        return self
+            raise ValueError(f"no such GPU model; there are {known}; add one as a file of extender/placement/catalog")
+        return name
+
+    @field_validator("mode")
+    @classmethod
+    def _possible(cls, mode: str, info: ValidationInfo) -> str:
+        gpu = info.data.get("gpu")
+        if mode == "mig" and gpu is not None and not gpus.load()[gpu].profiles:
+            raise ValueError(f"{gpu} cannot be cut into MIG instances; want mps or exclusive")
+        return mode
 
 
 class Cluster(Strict):

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from numba import config, njit
 
@@ -22,20 +22,22 @@ def _cache_folder() -> Path:
     return home / "slicewise" / "numba" / sha256(sources).hexdigest()[:16]
 
 
-setattr(config, "CACHE_DIR", os.environ.get("NUMBA_CACHE_DIR") or str(_cache_folder()))  # noqa: B010  # made at run time
+CACHE: Final = os.environ.get("NUMBA_CACHE_DIR") or str(_cache_folder())
+setattr(config, "CACHE_DIR", CACHE)  # noqa: B010  # numba makes its settings at run time
+_njit: Any = njit  # the options below are in the documentation, and not in the type hints
 
 
 def compiled_before() -> bool:
     """Whether an earlier process has left its machine code: without it the first use takes some 20 s."""
-    return Path(config.CACHE_DIR).is_dir()
+    return Path(CACHE).is_dir()
 
 
 def compiled(function: Function) -> Function:
     """`function` as machine code, kept for the next process; called from compiled code only."""
-    made = njit(cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    made = _njit(cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
     return cast("Function", made)
 
 
 def entry(function: Function) -> Function:
     """As `compiled`, callable from Python too; the way in costs compile time, so few functions have it."""
-    return cast("Function", njit(cache=True, error_model="numpy", no_cfunc_wrapper=True)(function))
+    return cast("Function", _njit(cache=True, error_model="numpy", no_cfunc_wrapper=True)(function))

@@ -1,7 +1,6 @@
 """Small engines and loads for the tests of the serving model."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import numpy as np
 from hypothesis import strategies as st

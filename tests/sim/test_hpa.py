@@ -28,7 +28,9 @@ EXACT = Behavior(
 )
 
 
-def spec(behavior: Behavior | None = None, low: int = 1, high: int = 1000, targets: Sequence[Target] = (DESIRED,)) -> Spec:
+def spec(
+    behavior: Behavior | None = None, low: int = 1, high: int = 1000, targets: Sequence[Target] = (DESIRED,)
+) -> Spec:
     return Spec(min_replicas=low, max_replicas=high, targets=tuple(targets), behavior=behavior)
 
 
@@ -66,7 +68,7 @@ def test_dead_band_of_the_default_tolerance(status: int, smallest_up: int, large
     def after(desired: int) -> int:
         return sync(spec(FAST), scale(status), want(desired), NO_PAST, 0.0)[0].replicas
 
-    assert [d for d in range(status, 2 * status + 2) if after(d) > status][0] == smallest_up
+    assert next(d for d in range(status, 2 * status + 2) if after(d) > status) == smallest_up
     lower = [d for d in range(status, 0, -1) if after(d) < status]
     assert (lower[0] if lower else 0) == largest_down
 

@@ -18,7 +18,7 @@ ERROR = Record(None, active=False, error="UNAVAILABLE")
 FELL_BACK = Record(4000, active=False, fallback=True)
 
 
-def scaled_object(**spec: Any) -> ScaledObject:
+def scaled_object(**spec: object) -> ScaledObject:
     trigger = {"type": "external", "metadata": {"queuePerReplica": "4"}}
     return ScaledObject.model_validate(
         {
@@ -218,8 +218,8 @@ spec:
         ),
         pytest.param(
             "  triggers:",
-            "  advanced:\n    horizontalPodAutoscalerConfig:\n      behavior:\n        scaleUp: {tolerance: lots}\n  triggers:",
-            "so.yaml:11: spec.advanced.horizontalPodAutoscalerConfig.behavior.scaleUp.tolerance: want a Kubernetes",
+            "  advanced: {horizontalPodAutoscalerConfig: {behavior: {scaleUp: {tolerance: lots}}}}\n  triggers:",
+            "so.yaml:8: spec.advanced.horizontalPodAutoscalerConfig.behavior.scaleUp.tolerance: want a Kubernetes",
             id="a tolerance that is no quantity",
         ),
     ],

@@ -1,0 +1,143 @@
+"""What the scaler would read: Prometheus's arithmetic on what was scraped."""
+
+from collections.abc import Mapping, Sequence
+from math import inf
+from typing import Any
+
+import numpy as np
+import pytest
+
+from scaler.signals.reading import Missing, Reading, ReadingName, Sample
+from sim.cluster.prometheus import Prometheus
+from sim.serving.pool import BUCKETS_S, COUNTERS, Counter, Readout
+
+WINDOW_S = 120.0
+EVERY = frozenset(map(str, ReadingName)) - {ReadingName.REPLICAS, ReadingName.READY}
+
+
+def readout(pods: Sequence[Mapping[Any, int]]) -> Readout:
+    """`queued` and `running` by name, counters by their number."""
+    counters = np.zeros((len(pods), COUNTERS), np.int64)
+    for i, pod in enumerate(pods):
+        for column, value in pod.items():
+            if not isinstance(column, str):
+                counters[i, column] = value
+    queued, running = (np.array([p.get(name, 0) for p in pods], np.int64) for name in ("queued", "running"))
+    nothing = np.zeros(len(pods), np.int64)
+    return Readout(tuple(range(len(pods))), queued, running, nothing, nothing, counters)
+
+
+def read(prometheus: Prometheus, name: str, at_s: float = 120.0) -> Reading:
+    return prometheus.read(frozenset({name}), at_s, WINDOW_S)[name]
+
+
+def value(reading: Reading) -> float:
+    assert isinstance(reading, Sample)
+    return reading.value
+
+
+@pytest.mark.parametrize("name", sorted(EVERY))
+def test_before_the_first_scrape_nothing_is_known(name: str) -> None:
+    assert read(Prometheus(WINDOW_S), name) == Missing("no series")
+
+
+def test_gauges_are_of_the_newest_round() -> None:
+    prometheus = Prometheus(WINDOW_S)
+    prometheus.scrape(
+        90.0, [3, 5], readout([{"queued": 2, "running": 4}, {"queued": 1, "running": 6}]), held=7, sessions=9
+    )
+    assert read(prometheus, ReadingName.QUEUE) == Sample(10.0, 90.0, 2)
+    assert read(prometheus, ReadingName.RUNNING) == Sample(10.0, 90.0, 2)
+    assert read(prometheus, ReadingName.SESSIONS) == Sample(9.0, 90.0)
+    assert read(prometheus, ReadingName.RUNNING, at_s=89.0) == Missing("no series")
+    assert read(prometheus, ReadingName.RUNNING, at_s=391.0) == Missing("no series"), "older than the lookback"
+
+
+def test_without_pods_only_the_gateway_is_known() -> None:
+    prometheus = Prometheus(WINDOW_S)
+    prometheus.scrape(90.0, [], readout([]), held=3, sessions=2)
+    assert read(prometheus, ReadingName.QUEUE) == Sample(3.0, 90.0, 0)
+    for name in EVERY - {ReadingName.QUEUE, ReadingName.SESSIONS}:
+        assert read(prometheus, name) == Missing("no series")
+
+
+def test_rate_of_a_steady_counter_is_its_rate() -> None:
+    prometheus = Prometheus(WINDOW_S)
+    for i in range(9):
+        at_s = 5.0 + 15 * i
+        prometheus.scrape(at_s, [0], readout([{Counter.GENERATED_TOKENS: 10_000 + int(40 * at_s)}]), held=0, sessions=0)
+    assert value(read(prometheus, ReadingName.GENERATION_TOKENS_PER_S, 125.0)) == pytest.approx(40.0)
+
+
+def test_rate_needs_two_samples_of_one_pod_and_forgets_none_that_is_gone() -> None:
+    prometheus = Prometheus(WINDOW_S)
+    token = Counter.GENERATED_TOKENS
+    prometheus.scrape(15.0, [0], readout([{token: 600}]), held=0, sessions=0)
+    assert read(prometheus, ReadingName.GENERATION_TOKENS_PER_S) == Missing(
+        "the value is nan; want a finite number, 0 or more"
+    )
+    prometheus.scrape(30.0, [0, 1], readout([{token: 1200}, {token: 50}]), held=0, sessions=0)
+    # pod 0: 600 in 15 s; 15 s (no more than 1.1 intervals) are added at its start, half an interval at its end
+    assert value(read(prometheus, ReadingName.GENERATION_TOKENS_PER_S)) == pytest.approx(600 * 37.5 / 15 / WINDOW_S)
+    prometheus.scrape(45.0, [1], readout([{token: 350}]), held=0, sessions=0)
+    # pod 0 is gone and still within the window; pod 1 was at 50, so its start lies 2.5 s back at most
+    gone, here = 600 * 37.5 / 15, 300 * (15 + 2.5 + 7.5) / 15
+    assert value(read(prometheus, ReadingName.GENERATION_TOKENS_PER_S)) == pytest.approx((gone + here) / WINDOW_S)
+
+
+def test_arrivals_are_completions_and_growth() -> None:
+    prometheus = Prometheus(WINDOW_S)
+    for i in range(9):
+        pod = {Counter.FINISHED: 1000 + 30 * i, "running": 10 + 3 * i, "queued": 6 * i}
+        prometheus.scrape(15.0 * i, [0], readout([pod]), held=0, sessions=0)
+    assert value(read(prometheus, ReadingName.ARRIVALS_PER_S)) == pytest.approx((30 + 3 + 6) / 15, rel=1e-6)
+
+
+def test_service_time_leaves_the_wait_out() -> None:
+    prometheus = Prometheus(WINDOW_S)
+    for i in range(9):
+        pod = {
+            Counter.FINISHED: 100 + i,
+            Counter.LATENCY_US: 10**9 + i * 9_000_000,
+            Counter.WAITED_US: i * 2_000_000 + 10**8,
+        }
+        prometheus.scrape(15.0 * i, [0], readout([pod]), held=0, sessions=0)
+    assert value(read(prometheus, ReadingName.SERVICE_S)) == pytest.approx(7.0)
+
+
+def with_latencies(counts: dict[float, int]) -> Prometheus:
+    """`counts`: requests by the upper bound of their bucket."""
+    prometheus = Prometheus(WINDOW_S)
+    columns: dict[int, int] = {}
+    for bound, count in counts.items():
+        columns[Counter.BUCKET + (BUCKETS_S.index(bound) if bound in BUCKETS_S else len(BUCKETS_S))] = count
+    for i in range(9):
+        pod = {column: 1000 + count * i for column, count in columns.items()}
+        prometheus.scrape(15.0 * i, [0], readout([pod]), held=0, sessions=0)
+    return prometheus
+
+
+@pytest.mark.parametrize(
+    ("counts", "p50_s", "p95_s"),
+    [
+        pytest.param({2.0: 10}, 1.75, 1.975, id="one bucket: in a straight line through it"),
+        pytest.param({0.3: 10}, 0.15, 0.285, id="the first bucket begins at 0"),
+        pytest.param({1.0: 90, 10.0: 10}, 0.8 + 0.2 * 50 / 90, 7.5, id="two buckets"),
+        pytest.param({1.0: 10, inf: 90}, 7680.0, 7680.0, id="above all bounds: the highest bound"),
+    ],
+)
+def test_quantiles(counts: dict[float, int], p50_s: float, p95_s: float) -> None:
+    prometheus = with_latencies(counts)
+    assert value(read(prometheus, ReadingName.P50_S)) == pytest.approx(p50_s)
+    assert value(read(prometheus, ReadingName.P95_S)) == pytest.approx(p95_s)
+
+
+def test_quantiles_of_few_requests_are_not_known() -> None:
+    assert read(with_latencies({1.0: 2}), ReadingName.P95_S) == Missing("no series")
+
+
+def test_what_is_old_is_forgotten() -> None:
+    prometheus = Prometheus(keep_s=60.0)
+    for i in range(100):
+        prometheus.scrape(15.0 * i, [i], readout([{"running": 1}]), held=0, sessions=0)
+    assert len(prometheus._scrapes) == 300 / 15 + 1
