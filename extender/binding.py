@@ -5,7 +5,7 @@ whose answer was lost can be sent again: it either takes effect now or is refuse
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol
@@ -19,6 +19,7 @@ from slicewise.process.kube import Json, KubeError
 Clock = Callable[[], float]
 #: kube-apiserver gives up on a request after this long; before that, a Binding without an answer may still take effect.
 LATE_S: Final = 60.0
+LONGEST_PAUSE_S: Final = 5.0
 NEVER_S: Final = float("-inf")
 
 
@@ -87,6 +88,7 @@ class Binder:
     tell: Tell = lambda _, __: None
     pause_s: float = 0.2  #: the first pause before an unanswered Binding is looked after; pauses double
     late_s: float = LATE_S
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     _attempts: dict[str, "_Attempt"] = field(default_factory=dict)  # by uid
 
     async def bind(self, request: Request) -> Result:
@@ -168,8 +170,8 @@ class Binder:
                 result = await self._read(request, late=self.mono_s() - sent_s >= self.late_s)
             if result is not None:
                 return result
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, 5.0)
+            await self.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             if demand is not None:  # the reservation must not expire while nobody knows
                 self.ledger.assume(request.uid, request.key, demand, request.node, self.now_s())
 

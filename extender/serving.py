@@ -42,6 +42,7 @@ async def serving(app: Starlette, on: socket.socket, context: ssl.SSLContext | N
         access_log=False,
         server_header=False,
         date_header=False,
+        proxy_headers=False,  # who asks is who connects: a header must not make a stranger local
         # Longer than a Go client keeps an idle connection (90 s): it must never send into one that we just closed.
         timeout_keep_alive=120,
         timeout_graceful_shutdown=5,

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from extender.binding import LONGEST_PAUSE_S
 from extender.placement.scorers import DEFAULT, SCORERS
 from slicewise.process.tls import CertificateFiles
 
@@ -97,10 +98,11 @@ class Settings(BaseSettings):
                 f"host {self.host}: beyond loopback the verbs want mutual TLS (tls_certificate, tls_key, "
                 "tls_client_ca), because whoever reaches them can bind pods; insecure=true serves them to anyone"
             )
-        if self.assume_ttl_s <= self.bind_deadline_s:
+        least_s = self.bind_deadline_s + self.api_timeout_s + LONGEST_PAUSE_S
+        if self.assume_ttl_s <= least_s:
             raise ValueError(
-                f"assume_ttl_s {self.assume_ttl_s:g}: want more than bind_deadline_s ({self.bind_deadline_s:g}); "
-                "a reservation must outlive its Binding"
+                f"assume_ttl_s {self.assume_ttl_s:g}: want more than {least_s:g} (bind_deadline_s + api_timeout_s + the "
+                f"longest pause, {LONGEST_PAUSE_S:g}); a reservation must not end before its Binding does"
             )
         return self
 

@@ -1,6 +1,7 @@
 """A real extender on loopback over the stand-in API server, and a kube-scheduler's way of talking to it."""
 
 import asyncio
+import io
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -10,7 +11,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Self
 
-import httpx
+import aiohttp
 
 from extender.__main__ import Urls, running
 from extender.agent.fake import FakeNvml
@@ -73,22 +74,46 @@ async def world(folder: Path) -> AsyncIterator[World]:
         yield World(there)
 
 
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    content_type: str
+    content: bytes
+
+    @property
+    def text(self) -> str:
+        return self.content.decode()
+
+    def json(self) -> Any:  # noqa: ANN401  # JSON
+        return json.loads(self.content)
+
+
 class Scheduler:
     """Speaks extender/v1 as kube-scheduler does, and retries nothing."""
 
     def __init__(self, urls: Urls) -> None:
         self.urls = urls
-        self.http = httpx.AsyncClient(timeout=20, trust_env=False, limits=httpx.Limits(max_connections=50))
 
     async def __aenter__(self) -> Self:
+        connector = aiohttp.TCPConnector(limit=50)
+        self._http = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30))
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.http.aclose()
+        await self._http.close()
+
+    async def send(self, method: str, url: str, content: Any = None) -> Answer:  # noqa: ANN401  # as aiohttp's
+        body = io.BytesIO(content) if isinstance(content, bytes) else content
+        async with self._http.request(method, url, data=body) as answer:
+            return Answer(answer.status, answer.content_type, await answer.read())
+
+    async def get(self, path: str) -> Answer:
+        """From where health and metrics are."""
+        return await self.send("GET", f"{self.urls.metrics}{path}")
 
     async def until_ready(self) -> None:
         async def ready() -> bool:
-            return (await self.http.get(f"{self.urls.metrics}/readyz")).status_code == 200
+            return (await self.get("/readyz")).status == 200
 
         await until(ready)
 
@@ -106,12 +131,12 @@ class Scheduler:
 
         await until(said)
 
-    async def post(self, verb: str, body: object) -> httpx.Response:
-        return await self.http.post(f"{self.urls.verbs}/{verb}", content=json.dumps(body))
+    async def post(self, verb: str, body: object) -> Answer:
+        return await self.send("POST", f"{self.urls.verbs}/{verb}", json.dumps(body).encode())
 
     async def ask(self, verb: str, body: object) -> Any:  # noqa: ANN401  # JSON
         response = await self.post(verb, body)
-        assert (response.status_code, response.headers["content-type"]) == (200, "application/json"), response.text
+        assert (response.status, response.content_type) == (200, "application/json"), response.text
         return response.json()
 
     async def filter(self, of: Json, *names: str) -> Json:
@@ -131,10 +156,10 @@ class Scheduler:
         return str(found["Error"])
 
     async def metrics(self) -> str:
-        return (await self.http.get(f"{self.urls.metrics}/metrics")).text
+        return (await self.get("/metrics")).text
 
-    async def state(self, **query: str) -> Json:
-        found: Json = (await self.http.get(f"{self.urls.verbs}/debug/state", params=query)).json()
+    async def state(self, query: str = "") -> Json:
+        found: Json = (await self.send("GET", f"{self.urls.verbs}/debug/state{query}")).json()
         return found
 
 

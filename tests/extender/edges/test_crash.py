@@ -215,7 +215,7 @@ async def process(here: World) -> AsyncIterator[tuple[asyncio.subprocess.Process
 
 async def test_sigkill_between_reservation_and_binding_loses_nothing(here: World) -> None:
     """Killed while some Bindings wait inside the API server, of which some take effect after the death."""
-    here.now_s = 4_000_000_000.0  # the process has the real clock; its first look believes no heartbeat of the future
+    here.now_s = 4_000_000_000.0  # the process has the real clock, on which a heartbeat of the future is one of now
     here.gpus("a", "a100-80:2")
     pods = [here.pod(f"p{i}", profile="1g.10gb") for i in range(20)]
     release = asyncio.Event()

@@ -101,17 +101,17 @@ async def test_until_the_watches_are_synced_nothing_is_said(here: World) -> None
     release = asyncio.Event()
     here.there.faults.add("GET", "/pods", waits_for(release))
     async with here.extender(ready=False) as scheduler:
-        assert (await scheduler.http.get(f"{scheduler.urls.metrics}/healthz")).status_code == 200
+        assert (await scheduler.get("/healthz")).status == 200
         await eventually(lambda: "GET /api/v1/pods" in here.there.faults.seen)
-        ready = await scheduler.http.get(f"{scheduler.urls.verbs}/readyz")
-        assert (ready.status_code, "pods" in ready.text) == (503, True)
+        ready = await scheduler.send("GET", f"{scheduler.urls.verbs}/readyz")
+        assert (ready.status, "pods" in ready.text) == (503, True)
         found = await scheduler.filter(one, "a")
         assert (found["NodeNames"], found["FailedNodes"]) == (None, None)
         assert "not ready: not synced yet" in found["Error"]
         assert "not ready" in await scheduler.bind(one, "a")
         for verb in ("prioritize", "preempt"):
             answer = await scheduler.post(verb, {"Pod": one, "NodeNames": ["a"]})
-            assert (answer.status_code, answer.text.count("\n")) == (503, 1)
+            assert (answer.status, answer.text.count("\n")) == (503, 1)
         release.set()
         await scheduler.until_ready()
         assert (await scheduler.filter(one, "a"))["NodeNames"] == ["a"]
@@ -212,8 +212,8 @@ async def test_what_is_no_question_gets_one_clear_line(
 ) -> None:
     here.settings["max_body_mib"] = 1
     async with here.extender() as scheduler:
-        answer = await scheduler.http.post(f"{scheduler.urls.verbs}/{verb}", content=body)
-        assert answer.status_code == status
+        answer = await scheduler.send("POST", f"{scheduler.urls.verbs}/{verb}", body)
+        assert answer.status == status
         line = answer.json()["Error"] if status == 200 else answer.text.rstrip("\n")
         assert message in line
         assert "\n" not in line
@@ -227,8 +227,8 @@ async def test_a_body_of_unknown_length_is_bounded_too(here: World) -> None:
             yield b" " * (1 << 16)
 
     async with here.extender() as scheduler:
-        answer = await scheduler.http.post(f"{scheduler.urls.verbs}/filter", content=endless())
-        assert answer.status_code == 413
+        answer = await scheduler.send("POST", f"{scheduler.urls.verbs}/filter", endless())
+        assert answer.status == 413
 
 
 async def test_a_client_that_sends_too_slowly_is_let_go(here: World) -> None:
@@ -244,10 +244,10 @@ async def test_a_client_that_sends_too_slowly_is_let_go(here: World) -> None:
 
 async def test_unknown_paths_and_methods_are_refused(here: World) -> None:
     async with here.extender() as scheduler:
-        assert (await scheduler.http.get(f"{scheduler.urls.verbs}/filter")).status_code == 405
-        assert (await scheduler.http.post(f"{scheduler.urls.verbs}/nothing")).status_code == 404
+        assert (await scheduler.send("GET", f"{scheduler.urls.verbs}/filter")).status == 405
+        assert (await scheduler.send("POST", f"{scheduler.urls.verbs}/nothing")).status == 404
         for path in ("filter", "bind", "debug/state"):  # the verbs are not for who may read metrics
-            assert (await scheduler.http.post(f"{scheduler.urls.metrics}/{path}")).status_code == 404
+            assert (await scheduler.send("POST", f"{scheduler.urls.metrics}/{path}")).status == 404
 
 
 async def test_metrics_count_what_happened(here: World) -> None:
@@ -291,13 +291,13 @@ async def test_state_shows_each_gpu_and_who_holds_what(here: World) -> None:
         assert (holder["pod"], holder["profile"], holder["size"]) == ("default/mig", "2g.20gb", 2)
         by_index = {g["index"]: g["holders"] for g in found["nodes"]["b"]["gpus"]}
         assert (by_index[0][0]["memory_mib"], by_index[1][0]["whole"]) == (8192, True)
-        assert list((await scheduler.state(node="a"))["nodes"]) == ["a"]
+        assert list((await scheduler.state("?node=a"))["nodes"]) == ["a"]
         here.there.store.delete(NODES, "a")
         await until(lambda: _holders_without_inventory(scheduler))
 
 
 async def _holders_without_inventory(scheduler: Scheduler) -> bool:
-    found = (await scheduler.state(node="a"))["nodes"].get("a", {})
+    found = (await scheduler.state("?node=a"))["nodes"].get("a", {})
     return [h["pod"] for h in found.get("holders", [])] == ["default/mig"]
 
 
@@ -305,7 +305,7 @@ async def _holders_without_inventory(scheduler: Scheduler) -> bool:
 async def test_state_is_for_who_may_read_it(here: World, allowed: str, status: int) -> None:
     here.settings["debug_state"] = allowed
     async with here.extender() as scheduler:
-        assert (await scheduler.http.get(f"{scheduler.urls.verbs}/debug/state")).status_code == status
+        assert (await scheduler.send("GET", f"{scheduler.urls.verbs}/debug/state")).status == status
 
 
 async def test_answers_are_json_without_line_ends(here: World) -> None:
