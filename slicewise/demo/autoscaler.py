@@ -40,12 +40,15 @@ class Autoscaler:
         self._record: keda.Record | None = None
         self._served = ""
         self._polled_s = self._synced_s = NEVER_S
+        self._now_s = 0.0
+        self._silent = False
         self.wanted: float | None = None
         self.calls = self.errors = 0
         self.ups = self.downs = 0
 
     async def step(self, now_s: float) -> None:
         """KEDA's poll and the HPA's sync, whichever is due."""
+        self._now_s = now_s
         if now_s - self._polled_s >= self._object.spec.polling_interval:
             self._polled_s = now_s
             await self._poll(now_s)
@@ -96,12 +99,16 @@ class Autoscaler:
             active = await self._stub.IsActive(self._ref, timeout=DEADLINE_S)
         except grpc.aio.AioRpcError as e:
             return self._failed(e)
+        self._silent = False
         self.wanted = metrics.metricValues[0].metricValueFloat or float(metrics.metricValues[0].metricValue)
         return keda.Answer(milli(self.wanted), active.result)
 
     def _failed(self, error: grpc.aio.AioRpcError) -> hpa.Failed:
         self.errors += 1
         self.wanted = None
+        if not self._silent:
+            self._tell(Line(self._now_s, "keda", f"no answer: {error.code().name}", error.details() or "", "red"))
+        self._silent = True
         return hpa.Failed(f"{error.code().name}: {error.details()}")
 
     def _scale(self) -> hpa.Scale:

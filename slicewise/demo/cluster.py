@@ -56,8 +56,9 @@ def _mig(profile: str) -> dict[str, str]:
     return {"slicewise.dev/profile": profile}
 
 
-def _evals(at_s: float, first: int, count: int) -> list[Guest]:
-    return [Guest(f"eval-{first + i}", at_s + 20 * i, 240 + 60 * i, _mig("1g.10gb")) for i in range(count)]
+def _evals(at_s: float, letters: str) -> list[Guest]:
+    """Small and short ones, with letters for names: a slice of one unit is two characters wide on the map."""
+    return [Guest(f"eval-{c}", at_s + 20 * i, 240 + 60 * i, _mig("1g.10gb")) for i, c in enumerate(letters)]
 
 
 WHOLE: Final = {"slicewise.dev/mode": "exclusive"}
@@ -65,19 +66,19 @@ WHOLE: Final = {"slicewise.dev/mode": "exclusive"}
 _GUESTS: Final = (
     Guest("notebook-1", 0, None, _mps("10Gi", 10)),
     Guest("notebook-2", 90, None, _mps("16Gi", 20)),
-    *_evals(60, 1, 3),
+    *_evals(60, "abc"),
     Guest("index-1", 200, 700, _mig("3g.40gb")),
     Guest("train-1", 260, 420, WHOLE),
-    *_evals(330, 4, 4),
+    *_evals(330, "defg"),
     Guest("index-2", 380, 600, _mig("3g.40gb")),
     Guest("batch-1", 400, 700, _mig("7g.80gb")),
     Guest("index-3", 440, 600, _mig("3g.40gb")),
-    *_evals(470, 8, 4),
+    *_evals(470, "hijk"),
     Guest("index-4", 500, 500, _mig("3g.40gb")),
-    Guest("tune-1", 540, 600, _mig("2g.20gb")),
-    *_evals(560, 12, 4),
+    Guest("fit-1", 540, 600, _mig("2g.20gb")),
+    *_evals(560, "lmno"),
     Guest("train-2", 640, 400, WHOLE),
-    *_evals(1300, 16, 4),
+    *_evals(1300, "pqrs"),
 )
 #: In the order in which they come.
 GUESTS: Final = tuple(sorted(_GUESTS, key=lambda guest: guest.at_s))

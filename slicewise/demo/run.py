@@ -42,7 +42,7 @@ DAY_S: Final = 43_200.0
 #: Wall seconds between two rounds of each loop.
 WORLD_EVERY_S: Final = 0.05
 ASK_EVERY_S: Final = 0.1
-SHOW_EVERY_S: Final = 0.1
+SHOW_EVERY_S: Final = 0.2
 HEARTBEAT_EVERY_S: Final = 5.0
 MAPPING: Final = f"1 s here = {SPEED:g} s in the cluster, and on the scaler's clock"
 
@@ -140,7 +140,7 @@ async def standing(wall: Clock, span: Span, told_to: Callable[[Line], None]) -> 
         autoscaler = Autoscaler(store, ScaledObject.model_validate(document), channel, told_to)
         scheduler = KubeScheduler(store, verbs_url, session, told_to)
         ports = [address.rsplit(":", 1)[-1] for address in (grpc_address, verbs_url)]
-        endpoints = "on loopback: scaler :{} gRPC, extender :{} HTTP".format(*ports)
+        endpoints = "loopback: scaler :{} gRPC, extender :{} HTTP".format(*ports)
         shown_s = None if span.endless else span.length_s
         stage = Stage(world, tags, autoscaler, trigger.p95_target_s or 0.0, SPEED, shown_s, endpoints, MAPPING)
         breaches: list[Breach] = []

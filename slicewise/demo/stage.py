@@ -23,7 +23,7 @@ P95_WINDOW_S: Final = 120.0
 TOKENS_WINDOW_S: Final = 30.0
 UNITS: Final = 8
 KEPT_LINES: Final = 200
-LEGEND: Final = "cN: agents (coder)   eN iN nN tN: guests   ·· free"
+LEGEND: Final = "c1 c2: agents (coder)   grey: guests   ·· free"
 
 
 @dataclass(slots=True)

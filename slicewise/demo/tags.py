@@ -12,15 +12,15 @@ GUEST_STYLE: Final = "white on grey35"
 
 
 class Tags:
-    """`c7` is the seventh pod of the workload that was placed; a guest keeps its letter and number."""
+    """`c7` is the seventh pod of the workload that was placed; a guest is told by two letters of its name."""
 
     def __init__(self) -> None:
         self._known: dict[str, str] = {}
 
     def of(self, pod: str) -> str:
         if not pod.startswith(f"{WORKLOAD}-"):
-            kind, number = pod.split("-", 1)
-            return f"{kind[0]}{number}"
+            kind, which, *_ = pod.split("-")
+            return f"{kind[0]}{which}"
         return self._known.setdefault(pod, f"{WORKLOAD[0]}{len(self._known) + 1}")
 
 

@@ -11,6 +11,7 @@ from slicewise.demo.scene import Line
 from slicewise.demo.tags import Tags
 
 #: A step as the scaler's log has it.
+VOTES: Final = "any up, all down: "
 STEP: Final = re.compile(r"(?P<rule>[^:]+): \S+ -> \S+ \((?P<why>.*)\)")
 
 
@@ -87,11 +88,14 @@ def why(steps: Sequence[str]) -> str:
     """The reasons of a decision's steps, the last step first: a line may be cut on the right.
 
     >>> why(["queue: 4 -> 2 (9 requests)", "composite: 4 -> 7 (any up, all down: queue 2, sessions 7)"])
-    'composite: queue 2, sessions 7 · queue: 9 requests'
+    'queue 2, sessions 7 · queue: 9 requests'
     """
     return " · ".join(_reason(step) for step in reversed(steps))
 
 
 def _reason(step: str) -> str:
     found = STEP.fullmatch(step)
-    return step if found is None else f"{found['rule']}: {found['why'].removeprefix('any up, all down: ')}"
+    if found is None:
+        return step
+    rule, reason = found["rule"], found["why"]
+    return reason.removeprefix(VOTES) if rule == "composite" else f"{rule}: {reason}"

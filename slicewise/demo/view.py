@@ -60,7 +60,7 @@ def _header(scene: Scene, width: int) -> RenderableType:
     second.add_column(width=max(16, width // 3))
     done = scene.clock_s if scene.length_s is None else min(scene.clock_s, scene.length_s)
     progress = ProgressBar(total=scene.length_s, completed=done, pulse=scene.length_s is None, animation_time=done / 30)
-    second.add_row(Text(f" {scene.endpoints}", style="dim", overflow="ellipsis"), progress)
+    second.add_row(Text(f" {scene.endpoints} ", style="dim", overflow="ellipsis"), progress)
     return Group(first, second)
 
 
@@ -131,7 +131,7 @@ def _lines(scene: Scene, width: int, room: int) -> RenderableType:
 
 def _told(line: Line, width: int) -> Text:
     text = Text.assemble(
-        (f"{clock(line.at_s):>5} ", "dim"), (f"{line.who:<9} ", line.style), (line.what, "bold"), no_wrap=True
+        (f"{clock(line.at_s):>5} ", "dim"), (f"{line.who:<8} ", line.style), (line.what, "bold"), no_wrap=True
     )
     if line.why:
         text.append(f"  {line.why}", style="dim")
