@@ -62,9 +62,9 @@ class Latency:
         doubts = tuple(dict.fromkeys(arrivals.doubts + queue.doubts + running.doubts))
         waiting, in_service = queue.at_least or 0.0, running.at_least or 0.0
         if (arrivals.at_least or 0.0) + waiting + in_service < NOISE:  # at rest nothing ends: no service time is known
-            if arrivals.at_least is None:
+            if arrivals.at_least is queue.at_least is running.at_least is None:
                 return unknown(self.rule, view, doubts)
-            step = Step(self.rule, view.current, 0, "0 arrivals/s, nothing waits or runs")
+            step = Step(self.rule, view.current, 0, "nothing arrives, waits or runs, as far as is known")
             return Recommendation(replicas=0, steps=(step,), doubts=doubts)
         doubts += service.doubts
         if service.at_least is None or arrivals.at_least is None:

@@ -54,10 +54,13 @@ def damp(
     if wish.replicas is None:
         return floor, (_floored("hold", None, floor, "demand not known"),), replace(past, answer=floor)
     wanted = _noting(past.wanted, Noted(now_s, wish.replicas), keep_s=windows.up_s, gap_s=windows.gap_s)
-    lowest = _lowest(wanted, since_s=now_s - windows.up_s, floor=floor)
+    past = _sure(replace(past, wanted=wanted), wish, now_s=now_s, gap_s=windows.gap_s)
+    if (lowest := _lowest(wanted, since_s=now_s - windows.up_s, floor=floor)) is None:
+        why = f"demand known for less than {windows.up_s:g} s"
+        return None, (_floored("warm-up", wish.replicas, None, why),), past
     risen = _noting(past.risen, Noted(now_s, lowest), keep_s=windows.down_s, gap_s=windows.gap_s)
     highest = max(noted.replicas for noted in risen if noted.at_s >= now_s - windows.down_s)
-    past = _sure(replace(past, wanted=wanted, risen=risen), wish, now_s=now_s, gap_s=windows.gap_s)
+    past = replace(past, risen=risen)
 
     steps: list[Step] = []
     if lowest != wish.replicas:
@@ -81,12 +84,15 @@ def _noting(history: tuple[Noted, ...], new: Noted, *, keep_s: float, gap_s: flo
     return (*outside[-1:], *kept, new)
 
 
-def _lowest(wanted: tuple[Noted, ...], *, since_s: float, floor: int | None) -> int:
-    """The lowest recommendation since `since_s`; where they do not reach back so far, not above the floor."""
-    within = [noted.replicas for noted in wanted if noted.at_s >= since_s]
-    if wanted[0].at_s > since_s and floor is not None:
-        within.append(floor)
-    return min(within)
+def _lowest(wanted: tuple[Noted, ...], *, since_s: float, floor: int | None) -> int | None:
+    """The lowest recommendation since `since_s`; where they do not reach back so far, not above the floor.
+
+    None where there is no floor to stay at either.
+    """
+    lowest = min(noted.replicas for noted in wanted if noted.at_s >= since_s)
+    if wanted[0].at_s <= since_s:
+        return lowest
+    return None if floor is None else min(lowest, floor)
 
 
 def _sure(past: Past, wish: Recommendation, *, now_s: float, gap_s: float) -> Past:

@@ -107,7 +107,8 @@ REST = {"queue": 0, "running": 0}
         pytest.param(
             {"arrivals_per_s": 0, **REST}, 0, ["latency"], id="at rest: zero, and no service time is asked for"
         ),
-        pytest.param({**REST}, None, ["latency"], id="arrivals not known, nothing in flight: no recommendation"),
+        pytest.param({**REST}, 0, ["latency"], id="arrivals not known, nothing in flight: zero, in doubt"),
+        pytest.param({"service_s": 1.5}, None, ["latency"], id="neither arrivals nor what is in flight: none"),
         pytest.param(
             {"arrivals_per_s": 3, "service_s": 1.5, **REST}, 2, ["latency"], id="4.5 erlangs: 8 slots meet the target"
         ),

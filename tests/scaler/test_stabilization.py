@@ -104,6 +104,12 @@ NONE = Windows(up_s=0, down_s=0, gap_s=60)
             [(None, "warm-up"), (None, "warm-up"), (4, "")],
             id="replicas not known: known again once the window is filled",
         ),
+        pytest.param(
+            UP,
+            [(4, None, False), (4, 1, False), (4, 1, False)],
+            [(None, "warm-up"), (1, "stabilization-up"), (4, "")],
+            id="replicas not known and the up-window not filled: not known, and no rise is owed for it",
+        ),
         pytest.param(NONE, [(4, None, True)], [(None, "partial")], id="in doubt and replicas not known: not known"),
     ],
 )
