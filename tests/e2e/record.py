@@ -22,7 +22,7 @@ KEPT: Final = 5  # of each kind: the first may come before there is anything to 
 
 
 class Shelf:
-    """Keeps the first few messages of each kind as files."""
+    """Keeps the first few messages of each kind as files, beside those of earlier shelves in the same folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -36,7 +36,7 @@ class Shelf:
             if request in seen or len(seen) >= KEPT:
                 return
             seen.add(request)
-            stem = self._folder / f"{kind}-{len(seen)}"
+            stem = self._folder / f"{kind}-{len(list(self._folder.glob(f'{kind}-*.request.*'))) + 1}"
         stem.with_suffix(f".request.{suffix}").write_bytes(request)
         stem.with_suffix(f".response.{suffix}").write_bytes(response)
 

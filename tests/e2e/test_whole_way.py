@@ -87,7 +87,7 @@ def test_load_rises_and_falls_and_the_pods_follow(
             assert max(histories[name].seen) == MOST
             assert exporter.finished(name) == len(requests), "every request was answered"
 
-        first = dict(watchman.held)
+        first = {place: set(holders) for place, holders in watchman.held.items()}
         for name in WORKLOADS:
             exporter.add("agents", name, Load(requests, slots=SLOTS, speed=speed_for(requests, concurrency=10)))
         exporter.begin(*WORKLOADS)

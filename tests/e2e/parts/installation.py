@@ -45,12 +45,12 @@ def shipped_command(kind: str, name: str, part: str) -> tuple[list[str | Path], 
     return [SLICEWISE, *described["args"]], env
 
 
-def scheduler_config(*, extender: str, kubeconfig: Path) -> Json:
+def scheduler_config(*, extender: str, kubeconfig: Path, names_only: bool) -> Json:
     """The shipped KubeSchedulerConfiguration, asking the extender at this URL."""
     shipped = shipped_config("slicewise-scheduler")
     (described,) = shipped["extenders"]
-    overlay = {"clientConnection": {"kubeconfig": str(kubeconfig)}, "extenders": [{**described, "urlPrefix": extender}]}
-    return overlaid(shipped, overlay)
+    asked = {**described, "urlPrefix": extender, "nodeCacheCapable": names_only}
+    return overlaid(shipped, {"clientConnection": {"kubeconfig": str(kubeconfig)}, "extenders": [asked]})
 
 
 def mig(count: int = 1) -> list[str]:
@@ -89,11 +89,17 @@ class Installation:
 
 @contextmanager
 def installation(
-    plane: ControlPlane, *, prometheus_url: str, gpus: Mapping[str, Sequence[str]], cpus: int = 64
+    plane: ControlPlane,
+    *,
+    prometheus_url: str,
+    gpus: Mapping[str, Sequence[str]],
+    cpus: int = 64,
+    names_only: bool = True,
 ) -> Iterator[Installation]:
     """Nodes with an agent each, extender, kube-scheduler and scaler, for as long as the block runs.
 
-    `gpus`: by node name, the arguments that tell its agent which GPUs there are.
+    `gpus`: by node name, the arguments that tell its agent which GPUs there are. `cpus`: of each node. `names_only`:
+    kube-scheduler sends the names of nodes, as shipped, or (False) whole nodes.
     """
     folder = plane.folder / f"installation-{free_port()}"
     folder.mkdir()
@@ -112,7 +118,7 @@ def installation(
         running = Installation(
             extender=extender,
             scaler=scaler,
-            scheduler=parts.scheduler(scheduler_asks),
+            scheduler=parts.scheduler(scheduler_asks, names_only=names_only),
             agents={node: parts.agent(node, fake) for node, fake in gpus.items()},
             scaler_address=keda_asks,
             extender_ready=extender_ready,
@@ -159,10 +165,11 @@ class _Parts:
         ready = answers(f"http://{LOOPBACK}:{metrics_port}/readyz")
         return self.process("extender", argv, env | overlay), f"http://{LOOPBACK}:{port}", ready
 
-    def scheduler(self, extender_url: str) -> Process:
+    def scheduler(self, extender_url: str, *, names_only: bool) -> Process:
         kubeconfig = self.kubeconfig("scheduler", "slicewise-scheduler")
         config = self.folder / "scheduler.yaml"
-        config.write_text(yaml.safe_dump(scheduler_config(extender=extender_url, kubeconfig=kubeconfig)))
+        described = scheduler_config(extender=extender_url, kubeconfig=kubeconfig, names_only=names_only)
+        config.write_text(yaml.safe_dump(described))
         argv: list[str | Path] = [
             self.plane.tools.binary("kube-scheduler"),
             f"--config={config}",

@@ -14,8 +14,12 @@ class Prometheus(Process):
     url: str
 
     def __init__(self, tools: Tools, folder: Path, *, discovery_url: str) -> None:
-        self.url = f"http://{LOOPBACK}:{free_port()}"
-        config = folder / "prometheus.yaml"
+        port = free_port()
+        self.url = f"http://{LOOPBACK}:{port}"
+        # A folder of its own: a predecessor's last samples would count for five minutes.
+        own = folder / f"prometheus-{port}"
+        own.mkdir()
+        config = own / "prometheus.yaml"
         job = {
             "job_name": "engines",
             "http_sd_configs": [{"url": discovery_url, "refresh_interval": "1s"}],
@@ -30,7 +34,7 @@ class Prometheus(Process):
             argv=[
                 tools.binary("prometheus"),
                 f"--config.file={config}",
-                f"--storage.tsdb.path={folder / 'prometheus'}",
+                f"--storage.tsdb.path={own / 'tsdb'}",
                 f"--web.listen-address={self.url.removeprefix('http://')}",
             ],
         )

@@ -28,7 +28,7 @@ def deployment(name: str, *, replicas: int = 0) -> Json:
     return overlaid(find(AGENTS, "Deployment", name), {"spec": {"replicas": replicas, "template": {"spec": pod}}})
 
 
-def scaled_object(name: str, *, scaler: str, most: int) -> Json:
+def scaled_object(name: str, *, scaler: str, most: int, trigger_type: str = "external") -> Json:
     """The shipped ScaledObject, asking the scaler at this address, at most `most` replicas, with quicker periods."""
     shipped = find(AGENTS, "ScaledObject", name)
     (trigger,) = shipped["spec"]["triggers"]
@@ -46,7 +46,7 @@ def scaled_object(name: str, *, scaler: str, most: int) -> Json:
                 "pollingInterval": POLLING_S,
                 "cooldownPeriod": COOLDOWN_S,
                 "maxReplicaCount": most,
-                "triggers": [{**trigger, "metadata": metadata}],
+                "triggers": [{**trigger, "type": trigger_type, "metadata": metadata}],
                 "advanced": {"horizontalPodAutoscalerConfig": {"behavior": {"scaleUp": quick, "scaleDown": quick}}},
             }
         },
