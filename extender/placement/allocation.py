@@ -112,13 +112,12 @@ def _grant(gpu: _Gpu, where: str) -> Grant:
 
 
 def _wire(grant: Grant) -> _Gpu:
-    match grant:
-        case MigSlice(uuid, profile, start, size):
-            return _Gpu(uuid=uuid, mode=Mode.MIG, profile=profile, start=start, size=size)
-        case MpsShare(uuid, memory_mib, compute_pct, share):
-            return _Gpu(uuid=uuid, mode=Mode.MPS, memory_mib=memory_mib, compute_pct=compute_pct, share=share)
-        case WholeGpu(uuid):
-            return _Gpu(uuid=uuid, mode=Mode.EXCLUSIVE)
+    if isinstance(grant, MigSlice):
+        return _Gpu(uuid=grant.uuid, mode=grant.mode, profile=grant.profile, start=grant.start, size=grant.size)
+    if isinstance(grant, MpsShare):
+        mib, pct = grant.memory_mib, grant.compute_pct
+        return _Gpu(uuid=grant.uuid, mode=grant.mode, memory_mib=mib, compute_pct=pct, share=grant.share)
+    return _Gpu(uuid=grant.uuid, mode=grant.mode)
 
 
 @dataclass(frozen=True, slots=True)

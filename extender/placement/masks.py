@@ -88,9 +88,6 @@ class Tables:
         """All cells and counters taken: nothing fits."""
         return self.states - 1
 
-    def profile_index(self, name: str) -> int | None:
-        return next((k for k, p in enumerate(self.model.profiles) if p.name == name), None)
-
     def after(self, state: int, placement: Placement) -> int | None:
         """State after taking a placement; None if it is not legal or does not fit."""
         p = self.index.get(placement)

@@ -55,22 +55,15 @@ class Node:
 
     def hold(self, holding: Holding) -> list[int]:
         """Takes a pod in, in place of what was known of it. Returns the positions of the GPUs that changed."""
-        before = self.pods.get(holding.uid)
+        before = self._let_go(holding.uid)
         self.pods[holding.uid] = holding
-        for uuid in before.uuids - holding.uuids if before else ():
-            del self._holders[uuid][holding.uid]
         for uuid in holding.uuids:
             self._holders.setdefault(uuid, {})[holding.uid] = holding
-        return self._recount(holding.uuids | (before.uuids if before else frozenset()))
+        return self._recount(before | holding.uuids)
 
     def release(self, uid: str) -> list[int]:
         """Lets a pod go. Returns the positions of the GPUs that changed."""
-        holding = self.pods.pop(uid)
-        for uuid in holding.uuids:
-            del self._holders[uuid][uid]
-            if not self._holders[uuid]:
-                del self._holders[uuid]
-        return self._recount(holding.uuids)
+        return self._recount(self._let_go(uid))
 
     def base(self) -> list[Usage]:
         """What would be left of each GPU without any pod."""
@@ -141,6 +134,16 @@ class Node:
     def _held(self, uuid: str, without: Collection[str] = ()) -> list[Held]:
         holders = self._holders.get(uuid, {})
         return [held for uid in sorted(holders) if uid not in without for held in holders[uid].held(uuid)]
+
+    def _let_go(self, uid: str) -> frozenset[str]:
+        """Returns the GPUs of which the pod held something; none if it is not known."""
+        holding = self.pods.pop(uid, None)
+        uuids = holding.uuids if holding else frozenset[str]()
+        for uuid in uuids:
+            del self._holders[uuid][uid]
+            if not self._holders[uuid]:
+                del self._holders[uuid]
+        return uuids
 
     def _recount(self, uuids: Iterable[str]) -> list[int]:
         self._static = None

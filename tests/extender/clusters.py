@@ -1,5 +1,6 @@
 """Small random clusters with pods on them, for laws that compare arrays with plain loops."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from hypothesis import strategies as st
@@ -50,7 +51,7 @@ def nodes(draw: st.DrawFn, name: str) -> Json:
 
 
 @st.composite
-def pods(draw: st.DrawFn, uid: str, *, counts: st.SearchStrategy[int] | None = None, **fields: Any) -> Json:  # noqa: ANN401
+def pods(draw: st.DrawFn, /, uid: str, *, counts: st.SearchStrategy[int] | None = None, **fields: Any) -> Json:  # noqa: ANN401
     """A pod that wants slices: one container, or two, or an init container beside one."""
     many = st.sampled_from([1, 1, 1, 2, 3]) if counts is None else counts
     containers = [container("a", draw(many))]
@@ -62,7 +63,7 @@ def pods(draw: st.DrawFn, uid: str, *, counts: st.SearchStrategy[int] | None = N
     return pod(uid, ask=ask, containers=containers, init=init, namespace=namespace, **fields)
 
 
-def demand_of(one: Json) -> Demand:
+def demand_of(one: Mapping[str, object]) -> Demand:
     found = Demand.of(one)
     assert found is not None
     return found

@@ -198,6 +198,16 @@ def test_what_was_known_of_a_pod_stays_taken_when_its_record_is_broken_later() -
     assert len(whys(made)) == 1
 
 
+def test_a_record_that_is_corrected_moves_the_pod() -> None:
+    made = ledger([node("n0", gpu("a"), gpu("b", index=1))])
+    made.put_pod(pod("u1", on="n0", allocation=slice_at(3, "a")))
+    made.put_pod(pod("u1", on="n0", allocation=slice_at(5, "b")))
+    assert [u.state for _, u in made.view_for("n0", demand("x")).gpus] == [0, 1 << 5]
+    made.put_pod(pod("u1", on="n0", allocation=slice_at(6, "gone")))
+    made.put_pod(pod("u1", on="n0", allocation=slice_at(6, "a")))
+    assert whys(made) == []
+
+
 def test_a_reservation_elsewhere_ends_when_the_api_shows_the_pod_bound_without_a_record() -> None:
     made = ledger([*ONE, node("n1", gpu("b"))])
     assume(made, "u1", "n1")
@@ -267,6 +277,7 @@ def test_a_confirmed_pod_that_appears_in_time_stays() -> None:
     assume(made, "u1")
     made.confirm("u1")
     made.replace_pods([], NOW_S)
+    assert made.confirm("u1")
     made.put_pod(pod("u1", on="n0", allocation=held(made, "u1")))
     assert made.expire(NOW_S + 10_000) == ()
 
@@ -320,6 +331,8 @@ def test_a_full_list_of_nodes_ends_what_it_does_not_show() -> None:
 def test_an_inventory_may_be_put_as_it_is() -> None:
     made = Ledger()
     made.put_node("n0", NoInventory("being drained"))
+    made.put_pod(pod("u1", on="n0", allocation=slice_at(3)))
+    assert whys(made) == []
     assert made.unusable("n0", NOW_S) == "being drained"
 
 

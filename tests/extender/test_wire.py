@@ -7,7 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extender.verbs import Eviction, Filtered
+from extender.ledger import Ledger
+from extender.placement.allocation import Allocation
+from extender.placement.demand import Demand
+from extender.verbs import (
+    Eviction,
+    Filtered,
+    filter_nodes,
+    filter_objects,
+    pick_victims,
+    score_nodes,
+    score_objects,
+)
 from extender.wire import (
     BindingArgs,
     ExtenderArgs,
@@ -21,7 +32,8 @@ from extender.wire import (
     encode_preemption,
     encode_scores,
 )
-from tests.extender.objects import node, pod
+from tests.extender.clusters import demand_of
+from tests.extender.objects import NOW_S, gpu, ledger, node, pod
 
 POD = {"metadata": {"uid": "u1", "name": "p"}}
 
@@ -223,3 +235,46 @@ def test_any_request_is_decoded_or_a_clear_error(sent: object) -> None:
 # ---- payloads of the real kube-scheduler -----------------------------------------------------------------------
 
 RECORDED = Path(__file__).parents[1] / "contract" / "scheduler"
+
+
+def replay(ledger: Ledger, demands: dict[str, Demand], verb: str, request: bytes) -> bytes:
+    """One request, answered as the server does it, with what was decoded before."""
+    if verb == "bind":
+        binding = decode_binding(request)
+        reserved = ledger.assume(binding.pod_uid, binding.pod_key, demands[binding.pod_uid], binding.node, NOW_S)
+        assert isinstance(reserved, Allocation)
+        ledger.confirm(binding.pod_uid)
+        return encode_binding()
+    if verb == "preempt":
+        preemption = decode_preemption(request)
+        return encode_preemption(pick_victims(ledger, demand_of(preemption.pod), preemption.candidates, NOW_S))
+    args = decode_args(request)
+    demand = demand_of(args.pod)
+    demands[demand.uid] = demand
+    if args.objects is None:
+        if verb == "filter":
+            return encode_filter(filter_nodes(ledger, demand, args.names, NOW_S), args)
+        return encode_scores(score_nodes(ledger, demand, args.names, NOW_S))
+    if verb == "filter":
+        return encode_filter(filter_objects(ledger, demand, args.objects, NOW_S), args)
+    return encode_scores(score_objects(ledger, demand, args.objects, NOW_S))
+
+
+@pytest.mark.parametrize("form", ["names", "objects"])
+def test_what_the_real_scheduler_sent_is_answered_byte_for_byte(form: str) -> None:
+    nodes = [node(name, gpu(f"GPU-{name}")) for name in ("node-a", "node-b")]
+    made, demands = ledger(nodes), dict[str, Demand]()
+    requests = sorted((RECORDED / form).glob("*.request.json"))
+    verbs = [path.name.split(".")[0].split("-")[1] for path in requests]
+    assert verbs == ["filter", "prioritize", "bind", "filter", "bind", "preempt"]
+    for verb, path in zip(verbs, requests, strict=True):
+        answer = replay(made, demands, verb, path.read_bytes())
+        assert answer == path.with_name(path.name.replace("request", "response")).read_bytes(), path.name
+
+
+@pytest.mark.parametrize("path", sorted(RECORDED.glob("*/*.request.json")), ids=lambda p: f"{p.parent.name}-{p.name}")
+def test_the_real_requests_are_understood_in_either_letter_case(path: Path) -> None:
+    decode: Any = {"bind": decode_binding, "preempt": decode_preemption}.get(path.name[3:].split(".")[0], decode_args)
+    sent = json.loads(path.read_bytes())
+    other = json.dumps({field.lower(): value for field, value in sent.items()}, separators=(",", ":")).encode()
+    assert decode(other) == decode(path.read_bytes())

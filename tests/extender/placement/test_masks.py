@@ -118,7 +118,7 @@ def test_taking_leads_upwards_and_at_most_256_masks_exist(model: GpuModel) -> No
 @given(model=st.sampled_from(MODELS), picks=st.lists(st.integers(0, 200), max_size=20))
 def test_taking_one_by_one_and_covering_at_once_agree(model: GpuModel, picks: list[int]) -> None:
     grid = tables(model)
-    state, taken = grid.empty, []
+    state, taken = grid.empty, list[Placement]()
     for pick in picks:
         x = grid.placements[pick % len(grid.placements)]
         after = grid.after(state, x)

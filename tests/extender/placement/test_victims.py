@@ -158,6 +158,17 @@ def test_several_whole_gpus_are_freed_together() -> None:
     assert chosen(made, asked) == ("p0", "p1")
 
 
+def test_a_pod_that_can_be_spared_in_the_end_is_spared() -> None:
+    made = with_pods(
+        ("small", 0, share("g0", 51200, 10)),
+        ("large", 1, share("g1", 71680, 10)),
+        gpus=[gpu("g0", mode="mps"), gpu("g1", index=1, mode="mps")],
+    )
+    made.put_pod(pod("fixed", on="n0", allocation=share("g0", 30720, 10), priority=9))
+    two = [container("a"), container("b")]
+    assert chosen(made, demand(ask={"memory": "40Gi", "mode": "mps"}, containers=two, priority=5)) == ("large",)
+
+
 def static(uid: str, count: int, **fields: object) -> Json:
     limits = {"nvidia.com/mig-1g.10gb": str(count)}
     return pod(uid, ask={}, containers=[{"name": "m", "resources": {"limits": limits}}], **fields)  # type: ignore[arg-type]
