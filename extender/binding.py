@@ -76,12 +76,13 @@ Tell = Callable[[Request, Result], None]
 class Binder:
     """`now_s`: seconds since the epoch, the ledger's time. `mono_s`: monotone seconds, for deadlines.
 
-    `waiting`: the pending pod of a uid, None if the watch has not shown it. `tell` hears of every attempt's end once.
+    `waiting`: what the pending pod of a uid asks for, None if the watch has not shown it. `tell` hears of every
+    attempt's end once.
     """
 
     api: Api
     ledger: Ledger
-    waiting: Callable[[str], Json | None]
+    waiting: Callable[[str], Demand | DemandError | None]
     now_s: Clock
     mono_s: Clock
     deadline_s: float
@@ -136,28 +137,28 @@ class Binder:
         held = self.ledger.holding(request.uid)
         if held is not None and held.node == request.node and held.phase is Phase.BOUND:
             return Bound(held.allocation, again=True)
-        pod = self.waiting(request.uid)
-        if pod is None:
-            try:
-                pod = await self.api.get(request.path)
-            except KubeError as e:
-                return Unbound(Outcome.REFUSED, f"pod {request.key} is not known here, and cannot be read: {e}")
-            settled = self._settled(request, pod)
-            if settled is not None:
-                return settled
-        return await self._place(request, pod)
-
-    async def _place(self, request: Request, pod: Json) -> Result:
-        try:
-            demand = Demand.of(pod)
-        except DemandError as e:
-            return Unbound(Outcome.REFUSED, str(e))
+        demand = await self._demand(request)
+        if isinstance(demand, Bound | Unbound):
+            return demand
         if demand is None:
             return await self._send(request, None, None)
         assumed = self.ledger.assume(request.uid, request.key, demand, request.node, self.now_s())
         if isinstance(assumed, Refusal):
             return Unbound(Outcome.REFUSED, assumed.why)
         return await self._send(request, demand, assumed)
+
+    async def _demand(self, request: Request) -> Demand | Result | None:
+        """What the pod asks for (None: nothing of ours), or how it ends already. The pod is read if need be."""
+        known = self.waiting(request.uid)
+        try:
+            if known is None:
+                pod = await self.api.get(request.path)
+                return self._settled(request, pod) or Demand.of(pod)
+        except KubeError as e:
+            return Unbound(Outcome.REFUSED, f"pod {request.key} is not known here, and cannot be read: {e}")
+        except DemandError as e:
+            known = e
+        return Unbound(Outcome.REFUSED, str(known)) if isinstance(known, DemandError) else known
 
     async def _send(self, request: Request, demand: Demand | None, allocation: Allocation | None) -> Result:
         """Until it is known how it ended. While somebody waits the Binding is sent again, else the pod is read."""

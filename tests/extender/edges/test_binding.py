@@ -12,7 +12,7 @@ from extender.binding import Binder, Bound, Outcome, Request, Result, Unbound, b
 from extender.kube import Pods, Watches
 from extender.ledger import Ledger, Phase
 from extender.placement.allocation import ALLOCATION, Allocation
-from extender.placement.demand import SLICE
+from extender.placement.demand import SLICE, Demand, DemandError
 from extender.placement.model import Inventory
 from slicewise.demo.kube_objects import Json
 from slicewise.process.kube import KubeError
@@ -61,7 +61,7 @@ class Story:
         self.binder = Binder(
             api=self.api,
             ledger=self.ledger,
-            waiting=lambda _: waiting_pod(),
+            waiting=lambda _: Demand.of(waiting_pod()),
             now_s=lambda: self.clock_s,
             mono_s=lambda: self.clock_s,
             deadline_s=deadline_s,
@@ -238,10 +238,12 @@ def test_pods_that_do_not_matter_are_not_kept() -> None:
     plain = {"metadata": {"name": "p", "uid": "u-9"}, "spec": {"containers": [{"name": "main"}], "nodeName": "a"}}
     pods.upsert(plain)
     pods.replace([plain, waiting_pod()])
-    assert pods.waiting("u-1") == waiting_pod()
+    assert pods.waiting("u-1") == Demand.of(waiting_pod())
     assert pods.waiting("u-9") is None
     assert ledger.holdings() == ()
     pods.delete(plain)
+    pods.upsert(waiting_pod(annotations={"slicewise.dev/mode": "odd"}))
+    assert isinstance(pods.waiting("u-1"), DemandError)
     pods.upsert(waiting_pod("b"))
     assert pods.waiting("u-1") is None
     assert [str(p) for p in ledger.problems()] != []  # bound by somebody else, without a place
