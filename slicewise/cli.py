@@ -1,7 +1,7 @@
 """The one command. Each program mounts here by name and is imported only when it is used.
 
-`slicewise --help` must answer at once on a laptop that has no gRPC, numba or Kubernetes client installed, so this module
-knows only names, one-line descriptions and the extra that brings each program's dependencies.
+`slicewise --help` must answer at once on a laptop that has no gRPC, numba or Kubernetes client installed, so this
+module knows only names, one-line descriptions and the extra that brings each program's dependencies.
 """
 
 import sys
@@ -31,7 +31,7 @@ class Program:
 
 PROGRAMS: Final = {
     "scaler": Program("scaler.__main__", "scaler", "Serve KEDA's external-scaler protocol: decide how many replicas."),
-    "extender": Program("extender.__main__", "extender", "Serve the kube-scheduler's extender: decide which GPU slice."),
+    "extender": Program("extender.__main__", "extender", "Serve kube-scheduler's extender: decide which GPU slice."),
     "agent": Program("extender.agent.__main__", "agent", "Run on a GPU node: publish its GPUs and slices."),
     "sim": Program("sim.cli", "sim", "Rehearse policies and placement offline, with the production code."),
     "demo": Program("slicewise.demo.__main__", "all", "Watch the real servers drive a simulated cluster, on loopback."),
