@@ -146,7 +146,7 @@ async def standing(wall: Clock, span: Span, told_to: Callable[[Line], None]) -> 
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(grpc_address))
         session = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)))
         autoscaler = Autoscaler(store, ScaledObject.model_validate(document), channel, told_to)
-        scheduler = KubeScheduler(store, verbs_url, session, told_to)
+        scheduler = KubeScheduler(store, verbs_url, session, told_to, tags.said)
         ports = [address.rsplit(":", 1)[-1] for address in (grpc_address, verbs_url)]
         endpoints = "loopback: scaler :{} gRPC, extender :{} HTTP".format(*ports)
         shown_s = None if span.endless else span.length_s

@@ -51,7 +51,10 @@ async def scheduling(store: Store, extender: Extender) -> AsyncIterator[tuple[Ku
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     lines: list[Line] = []
     async with aiohttp.ClientSession() as session:
-        yield KubeScheduler(store, f"http://127.0.0.1:{runner.addresses[0][1]}", session, lines.append), lines
+        yield (
+            KubeScheduler(store, f"http://127.0.0.1:{runner.addresses[0][1]}", session, lines.append, str.upper),
+            lines,
+        )
     await runner.cleanup()
 
 
@@ -103,7 +106,7 @@ async def test_where_nothing_fits_the_pods_that_the_extender_names_are_evicted(w
     assert list(candidates) == ["gpu-a", "gpu-b"], "eviction can't help where the reason is unresolvable"
     assert is_leaving(waiting.get(PODS, "eval-a"))
     assert (scheduler.evicted, scheduler.bound) == (1, 1)
-    assert [line.what for line in lines] == ["coder-x-y waits", "eval-a is evicted"]
+    assert [line.what for line in lines] == ["CODER-X-Y waits", "EVAL-A is evicted"]
     assert lines[0].why == "2 nodes: full; gpu-c: no MIG"
 
 
@@ -125,7 +128,7 @@ async def test_an_unimportant_pod_evicts_nobody_and_says_why_it_waits_once(store
         for i in range(3):
             await scheduler.step(BACKOFF_S * i)
     assert extender.verbs == ["filter"] * 3
-    assert [line.what for line in lines] == ["eval-b waits"]
+    assert [line.what for line in lines] == ["EVAL-B waits"]
 
 
 async def test_an_extender_that_fails_fails_the_attempt_and_not_the_scheduler(waiting: Store) -> None:

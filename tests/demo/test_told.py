@@ -75,5 +75,6 @@ def test_tags_are_short_and_stay(store: Store) -> None:
     assert [tags.of(pod) for pod in ("coder-a-b", "coder-a-c", "coder-a-b", "eval-k", "eval-k-1", "train-2")] == [
         *("c1", "c2", "c1", "ek", "ek", "t2")
     ]
+    assert [tags.said(pod) for pod in ("coder-a-c", "eval-k")] == ["c2", "eval-k"]
     assert style("c1") != style("c2")
     assert style("ek") == GUEST_STYLE
