@@ -110,9 +110,8 @@ class KubeScheduler:
         for victim in self._store.objects(PODS, lambda other: other["metadata"]["uid"] in uids):
             name = victim["metadata"]["name"]
             self._store.delete(PODS, name, grace_s=GRACE_S)
-            self._tell(
-                Line(now_s, "extender", f"{name} is evicted", f"makes room on {node} for {_name(pod)}", "yellow")
-            )
+            why = f"makes room on {node} for {self._said(_name(pod))}"
+            self._tell(Line(now_s, "extender", f"{self._said(name)} is evicted", why, "yellow"))
             self.evicted += 1
         self._not_before_s[pod["metadata"]["uid"]] = now_s + RETRY_S
 
