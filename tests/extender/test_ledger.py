@@ -56,6 +56,8 @@ def test_another_node_ends_the_attempt_on_the_first() -> None:
     assume(made, "u1", "n0", ask=SEVEN)
     assume(made, "u1", "n1", ask=SEVEN)
     assert isinstance(assume(made, "u2", "n0", ask=SEVEN), Allocation)
+    assert isinstance(assume(made, "u1", "n0", ask=SEVEN), Refusal)
+    assert made.holding("u1") is None
 
 
 def test_a_confirmed_pod_stays_where_it_is() -> None:
