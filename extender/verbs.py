@@ -205,28 +205,26 @@ def _static_fits(ledger: Ledger, demand: Demand, names: Sequence[str], fresh: Bo
     """Static MIG: existing instances that nobody has, counted by node."""
     fits = fresh.copy()
     for i in np.flatnonzero(fresh).tolist():
-        free, existing = ledger.static_room(names[i])
+        room = ledger.static_room(names[i])
         for profile, count in demand.static:
-            if existing[profile] < count:
+            exist = f"{room.existing[profile] or 'no'} existing {profile}"
+            if room.existing[profile] < count:
                 fits[i] = False
-                answer.unresolvable[names[i]] = f"{_instances(existing[profile], profile)}, wants {count}"
+                answer.failed.pop(names[i], None)
+                answer.unresolvable[names[i]] = f"{exist}, wants {count}"
                 break
-            if free[profile] < count:
+            if room.free[profile] < count:
                 fits[i] = False
-                answer.failed[names[i]] = f"{_instances(existing[profile], profile)}: {free[profile]} of {count} free"
+                answer.failed[names[i]] = f"{exist}, {room.free[profile]} of {count} free"
     answer.failed.update(dict.fromkeys(_look_closer(ledger, demand, names, fits, fresh), KEPT))
     return fits
-
-
-def _instances(count: int, profile: str) -> str:
-    return f"{count or 'no'} existing {profile} {'instance' if count == 1 else 'instances'}"
 
 
 def _static_price(ledger: Ledger, demand: Demand, name: str) -> float:
     """Fewest instances left over first."""
     if name not in ledger.fleet.slots:
         return np.inf
-    free, _ = ledger.static_room(name)
+    free = ledger.static_room(name).free
     left = [free[profile] - count for profile, count in demand.static]
     return float(sum(left)) if min(left) >= 0 else np.inf
 
