@@ -100,6 +100,7 @@ async def serving(
     reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(engine.close)
+        stack.push_async_callback(server.stop, None)
         metrics_address = stack.enter_context(_metrics(settings.metrics_listen, registry))
         port = _bind(server, settings)
         await server.start()

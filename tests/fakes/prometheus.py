@@ -5,7 +5,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 
@@ -17,7 +16,7 @@ class FakePrometheus:
     """
 
     def __init__(self) -> None:
-        self.answers: dict[str, Any] = {}
+        self.answers: dict[str, object] = {}
         self.status = 200
         self.body: bytes | None = None
         self.slow: threading.Event | None = None
@@ -60,8 +59,8 @@ class FakePrometheus:
             server.server_close()
             thread.join()
 
-    def answer(self, query: str) -> Any:
-        found = next((value for key, value in self.answers.items() if key in query), [])
+    def answer(self, query: str) -> object:
+        found: object = next((value for key, value in self.answers.items() if key in query), [])
         if isinstance(found, dict):
             return found
         values = found if isinstance(found, list) else [found]

@@ -1,6 +1,6 @@
 """The real server on loopback for tests: `async with house(…) as served:`."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +22,7 @@ START_S = 1_700_000_002.0
 KEYS = {"scalerAddress": "scaler:9090", "policy": "queue", "queuePerReplica": "1", "stabilizationDown": "0s"}
 
 
-def settings(**changed: Any) -> Settings:
+def settings(**changed: object) -> Settings:
     usual: dict[str, Any] = {
         "listen": LOOPBACK,
         "metrics_listen": LOOPBACK,
@@ -60,7 +60,7 @@ class Served:
     keda: Any
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
 
-    def load(self, queue: Any, pods: int = 3) -> None:
+    def load(self, queue: object, pods: int = 3) -> None:
         # A query is answered by the first of these that it contains.
         self.prometheus.answers = {
             "count(max by (pod)": pods,
@@ -82,7 +82,7 @@ def ask(metadata: Mapping[str, str] | None = None, metric: str = "desired_replic
 
 @asynccontextmanager
 async def house(
-    *, reads_cluster: bool = True, credentials: grpc.ChannelCredentials | None = None, **changed: Any
+    *, reads_cluster: bool = True, credentials: grpc.ChannelCredentials | None = None, **changed: object
 ) -> AsyncIterator[Served]:
     clock, cluster, registry = ManualClock(START_S), FakeCluster(), CollectorRegistry()
     with FakePrometheus().serving() as prometheus:
@@ -103,14 +103,14 @@ async def house(
             )
 
 
-def _channel(address: str, credentials: grpc.ChannelCredentials | None) -> Any:
+def _channel(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
     port = address.rpartition(":")[2]
     if credentials is None:
         return grpc.aio.insecure_channel(f"127.0.0.1:{port}")
     return grpc.aio.secure_channel(f"localhost:{port}", credentials)
 
 
-async def refused(call: Any) -> tuple[grpc.StatusCode, str]:
+async def refused(call: Awaitable[object]) -> tuple[grpc.StatusCode, str]:
     """Code and details of a call that has to fail."""
     try:
         answer = await call

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any, Self
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -46,7 +47,7 @@ class House:
         )
         self._ticking: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> "House":
+    async def __aenter__(self) -> Self:
         self._ticking = asyncio.create_task(self.engine.run())
         await settle()
         return self
@@ -241,7 +242,7 @@ async def test_news_come_with_each_evaluation() -> None:
     ],
 )
 async def test_what_this_server_cannot_serve_is_refused(
-    metadata: dict[str, str], changed: dict[str, object], want: str
+    metadata: dict[str, str], changed: dict[str, Any], want: str
 ) -> None:
     house = House(ScriptedSource(LOAD), **changed)
     with pytest.raises(TriggerError) as caught:

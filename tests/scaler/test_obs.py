@@ -3,11 +3,11 @@ from structlog.testing import capture_logs
 
 from scaler.evaluate import Decision, Step
 from scaler.obs import Observer, Whose
-from scaler.signals.reading import Missing, ReadingName, Sample
+from scaler.signals.reading import Missing, Reading, ReadingName, Sample
 
 WHOSE = Whose(namespace="agents", scaled_object="chat", trigger="0123abcd")
 DECISION = Decision(replicas=5, active=True, steps=(Step("queue", 3, 5, "5 wait"),), current=3, hpa=5)
-READINGS = {ReadingName.QUEUE: Sample(5.0, 90.0), ReadingName.RUNNING: Missing("no series")}
+READINGS: dict[str, Reading] = {ReadingName.QUEUE: Sample(5.0, 90.0), ReadingName.RUNNING: Missing("no series")}
 
 
 def test_an_evaluation_is_one_event_with_its_whole_story() -> None:

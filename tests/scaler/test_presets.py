@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -87,6 +87,7 @@ def test_coverage_counts_fresh_pods_only() -> None:
     assert newest_query("up", subject()) == f"max(timestamp(up{{{pods}}}))"
 
 
+@settings(deadline=None)
 @given(st.text(max_size=30))
 def test_no_text_leaves_its_string(word: str) -> None:
     for inside in (quoted(word), escaped(word)):
@@ -94,6 +95,7 @@ def test_no_text_leaves_its_string(word: str) -> None:
         assert re.search(r'["\n\\]', re.sub(r"\\.", "", inside)) is None
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="ab.-+*?()[]{}^$|", min_size=1, max_size=8))
 def test_an_escaped_name_matches_itself_alone(word: str) -> None:
     pattern = escaped(word).replace("\\\\", "\\")  # as Prometheus reads the string

@@ -4,7 +4,6 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,6 +12,7 @@ from scaler.sources import SOURCES
 from scaler.sources.base import Subject
 from scaler.sources.presets import load
 from scaler.sources.prometheus import Backend, PrometheusSource
+from tests.fakes.clock import until
 from tests.fakes.prometheus import FakePrometheus
 
 QUEUE = frozenset({ReadingName.QUEUE})
@@ -88,7 +88,7 @@ async def test_a_value_without_fresh_pods_stands_for_none(source: PrometheusSour
     ],
 )
 async def test_an_answer_that_is_no_number_is_missing(
-    source: PrometheusSource, far_side: FakePrometheus, answer: Any, why: str
+    source: PrometheusSource, far_side: FakePrometheus, answer: object, why: str
 ) -> None:
     far_side.answers["num_requests_waiting"] = answer
     assert await queue(source) == Missing(why)
@@ -164,8 +164,7 @@ async def test_closing_gives_up_what_is_asked(far_side: FakePrometheus) -> None:
     far_side.slow = threading.Event()
     source = PrometheusSource({"default": Backend(url=far_side.url)}, load(), timeout_s=5.0)
     asking = asyncio.create_task(queue(source))
-    while not far_side.queries:
-        await asyncio.sleep(0.001)
+    await until(lambda: bool(far_side.queries))
     await source.close()
     with pytest.raises(asyncio.CancelledError):
         await asking

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections.abc import AsyncIterable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -10,17 +11,21 @@ import pytest
 
 from scaler.pb import externalscaler_pb2 as pb
 from scaler.pb.externalscaler_pb2_grpc import ExternalScalerStub
+from tests.fakes.clock import until
 from tests.scaler.serving import KEYS, Served, ask, house, ref, refused
 
 INVALID, UNAVAILABLE = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNAVAILABLE
 
 
+def evaluations(served: Served) -> float:
+    return served.registry.get_sample_value("slicewise_scaler_evaluation_seconds_count") or 0.0
+
+
 async def tick(served: Served) -> None:
     """The next tick, and all that it asks over sockets."""
-    before = served.registry.get_sample_value("slicewise_scaler_evaluation_seconds_count") or 0.0
+    before = evaluations(served)
     await served.clock.advance(15.0)
-    while (served.registry.get_sample_value("slicewise_scaler_evaluation_seconds_count") or 0.0) <= before:
-        await asyncio.sleep(0.005)
+    await until(lambda: evaluations(served) > before)
 
 
 async def test_the_spec_is_one_metric_with_target_one_and_asks_nobody() -> None:
@@ -73,7 +78,7 @@ async def test_metrics_and_activity_are_of_one_evaluation() -> None:
 
 
 @pytest.mark.parametrize("queue", [[], "NaN", "+Inf", -1, [1, 2]])
-async def test_no_number_is_neither_zero_nor_passed_on(queue: Any) -> None:
+async def test_no_number_is_neither_zero_nor_passed_on(queue: object) -> None:
     async with house() as served:
         served.load(queue=queue)
         (value,) = (await served.keda.GetMetrics(ask())).metricValues
@@ -124,7 +129,7 @@ async def test_bad_requests_are_told_what_is_wrong(request_: pb.GetMetricsReques
 async def test_all_calls_refuse_bad_metadata_with_every_fault() -> None:
     bad = ref({"policy": "queue", "queuePerReplica": "x", "maxAge": "60"})
 
-    async def first(stream: Any) -> Any:
+    async def first(stream: AsyncIterable[object]) -> object:
         return await anext(aiter(stream))
 
     async with house() as served:
@@ -164,8 +169,7 @@ async def test_activation_is_pushed_at_once_and_again_while_nothing_runs() -> No
         served.load(queue=0, pods=0)
         stream = served.keda.StreamIsActive(ref())
         first = asyncio.create_task(stream.read())
-        while not served.prometheus.queries:
-            await asyncio.sleep(0.005)
+        await until(lambda: evaluations(served) > 0)
         served.load(queue=2, pods=0)
         await tick(served)
         assert (await first).result is True
