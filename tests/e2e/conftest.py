@@ -32,7 +32,7 @@ def plane(
     tools: Tools, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[ControlPlane]:
     kept = os.environ.get("SLICEWISE_E2E_LOGS")
-    folder = Path(kept) if kept else tmp_path_factory.mktemp("e2e")
+    folder = Path(kept) / f"run-{os.getpid()}" if kept else tmp_path_factory.mktemp("e2e")
     request.config.stash[LOGS] = folder / "logs"
     with control_plane(tools, folder) as running:
         yield running
