@@ -6,7 +6,7 @@ module knows only names, one-line descriptions and the extra that brings each pr
 
 import sys
 from dataclasses import dataclass
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Annotated, Final
 
 import typer
@@ -64,6 +64,7 @@ for _name, _program in PROGRAMS.items():
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        metadata = import_module("importlib.metadata")  # it costs a third of this module's time, and help needs none of it
         typer.echo(f"slicewise {metadata.version('slicewise')}")
         raise typer.Exit
 
