@@ -64,7 +64,7 @@ for _name, _program in PROGRAMS.items():
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        metadata = import_module("importlib.metadata")  # it costs a third of this module's time, and help needs none of it
+        metadata = import_module("importlib.metadata")  # slow to import, and help needs none of it
         typer.echo(f"slicewise {metadata.version('slicewise')}")
         raise typer.Exit
 
