@@ -15,7 +15,7 @@ from extender.placement.allocation import ALLOCATION, Allocation
 from extender.placement.demand import SLICE, Demand, DemandError
 from extender.placement.model import Inventory
 from slicewise.demo.kube_objects import Json
-from slicewise.process.kube import KubeError
+from slicewise.process.kube import NOT_SENT, KubeError
 from tests.fakes.kube_api import eventually
 
 REQUEST = Request("default", "one", "u-1", "a")
@@ -149,6 +149,27 @@ async def test_nobody_waits_any_more_and_it_never_took_effect() -> None:
     await story.several_naps()
     assert story.phase() is Phase.ASSUMED  # a Binding may still come late
     story.clock_s = 61.0
+    result = await _ended(story)
+    assert isinstance(result, Unbound)
+    assert (result.outcome, story.phase()) == (Outcome.LOST, None)
+
+
+@pytest.mark.parametrize(
+    ("error", "kept_s"),
+    [
+        pytest.param(KubeError(500, "InternalError", "x"), 10.0, id="answered: only etcd may be late"),
+        pytest.param(KubeError(429, "TooManyRequests", "x"), 0.0, id="turned away: nothing can come"),
+        pytest.param(KubeError(0, NOT_SENT, "x"), 0.0, id="never sent: nothing can come"),
+    ],
+)
+async def test_a_place_is_kept_as_long_as_a_binding_may_come_late(error: KubeError, kept_s: float) -> None:
+    story = Story(waiting_pod(), always(error), deadline_s=0.02)
+    assert isinstance(await story.bind(), Unbound)
+    if kept_s:
+        story.clock_s = kept_s - 0.1
+        await story.several_naps()
+        assert story.phase() is Phase.ASSUMED
+    story.clock_s = kept_s + 0.1
     result = await _ended(story)
     assert isinstance(result, Unbound)
     assert (result.outcome, story.phase()) == (Outcome.LOST, None)
