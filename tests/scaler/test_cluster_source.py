@@ -1,5 +1,6 @@
 """What the Kubernetes API says about a workload, and what is made of what it does not say."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -151,6 +152,18 @@ async def test_silence_is_missing() -> None:
     api.error = KubeError(0, "Timeout", "nothing heard for 10 s")
     found = await read(api, workload="chat")
     assert found.readings[ReadingName.READY] == Missing(f"Kubernetes API: Timeout for {CHAT}")
+
+
+async def test_a_silent_api_is_not_asked_all_questions_of_a_tick() -> None:
+    api = kube()
+    api.error = KubeError(0, "Timeout", "nothing heard for 10 s")
+    source = ClusterSource(api)
+    found = [await source.read(BOTH, replace(subject(), scaled_object=f"so-{n}"), 30.0) for n in range(20)]
+    assert len(api.asked) == 8
+    why = "Kubernetes API: left 8 other questions of this instant unanswered, so it was not asked"
+    assert set(found[-1].readings.values()) == {Missing(why)}
+    await source.read(BOTH, subject(), 45.0)
+    assert len(api.asked) == 9
 
 
 @pytest.mark.parametrize("scale", [{"spec": {"replicas": "5"}}, {"spec": [5]}, {"spec": {"replicas": -1}}])

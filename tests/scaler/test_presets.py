@@ -35,10 +35,11 @@ def test_every_reading_has_a_query() -> None:
 
 
 def test_the_queue_counts_a_pod_that_is_scraped_twice_once_and_is_zero_only_while_a_target_answers() -> None:
-    pods = 'namespace="agents",pod=~"chat-([a-z0-9]{1,10}-[a-z0-9]{5}|[0-9]+)"'
+    names = '"chat-([a-z0-9]{1,10}-[a-z0-9]{5}|[0-9]+)"'
+    pods, gateway = f'namespace="agents",pod=~{names}', f'namespace="agents",workload="chat",pod!~{names}'
     assert text(ReadingName.QUEUE) == (
         f"sum(max by (namespace, pod, engine) (vllm:num_requests_waiting{{{pods}}}) or max by (namespace, pod) "
-        f'(agent_requests_waiting{{namespace="agents",workload="chat"}})) or 0 * (count(up{{{pods}}} == 1) > 0)'
+        f"(agent_requests_waiting{{{gateway}}})) or 0 * (count(up{{{pods}}} == 1) > 0)"
     )
 
 

@@ -116,6 +116,28 @@ async def test_a_slow_answer_is_missing(far_side: FakePrometheus) -> None:
     await source.close()
 
 
+async def test_a_silent_backend_is_not_asked_all_questions_of_a_tick(far_side: FakePrometheus) -> None:
+    far_side.slow = threading.Event()
+    source = PrometheusSource({"default": Backend(url=far_side.url)}, load(), timeout_s=0.1, threads=2)
+    everything = frozenset(ReadingName)
+    found = await source.read(everything, subject(), T)
+    reasons = {reading.why for reading in found.readings.values() if isinstance(reading, Missing)}
+    assert reasons == {
+        "backend 'default': no answer within 0.1 s",
+        "backend 'default': left 2 other questions of this instant unanswered, so it was not asked",
+    }
+    assert len(far_side.queries) <= 4
+    far_side.slow.set()
+    await source.close()
+
+
+async def test_questions_wait_in_line_without_their_time_running(far_side: FakePrometheus) -> None:
+    source = PrometheusSource({"default": Backend(url=far_side.url)}, load(), timeout_s=2.0, threads=1)
+    found = await source.read(frozenset(ReadingName), subject(), T)
+    assert not [r.why for r in found.readings.values() if isinstance(r, Missing) and "no answer" in r.why]
+    await source.close()
+
+
 async def test_nobody_there_is_missing() -> None:
     source = PrometheusSource({"default": Backend(url="http://127.0.0.1:1")}, load(), timeout_s=2.0)
     assert await queue(source) == Missing("backend 'default': not reachable (ConnectionError)")

@@ -104,6 +104,17 @@ async def test_an_address_in_use_is_said_so() -> None:
                     raise AssertionError("it listens")
 
 
+async def test_ticks_that_end_by_a_defect_end_the_server() -> None:
+    class BrokenClock(ManualClock):
+        async def sleep(self, seconds: float) -> None:
+            raise ZeroDivisionError("a defect")
+
+    clock = BrokenClock()
+    with pytest.raises(ZeroDivisionError):
+        async with serving(settings(), kube=FakeCluster(), clock=clock, sleep=clock.sleep) as running:
+            await asyncio.wait({running.ticks})
+
+
 async def test_plaintext_beyond_loopback_is_warned_of() -> None:
     everywhere = Address(host="0.0.0.0", port=0)
     with capture_logs() as events:
