@@ -9,10 +9,10 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sim.packing.cluster import Cluster, Requests, place
+from sim.packing.cluster import Cluster, Requests, empty_cluster, place, requests_of
 from sim.packing.fragmentation import TypicalPods, fgd_score, fragmentation_milli
 from sim.packing.jit import compiled
-from sim.packing.model import FloatArray, IntArray
+from sim.packing.model import FloatArray, IntArray, Nodes, Placement, PodClasses
 from sim.packing.spr.prices import Prices, priced_copies
 from sim.packing.spr.rollout import Streams, rollout_milli
 from sim.packing.states import (
@@ -23,6 +23,7 @@ from sim.packing.states import (
     VALUE_EPOCH,
     States,
     forget_states,
+    new_states,
     state_id,
     state_of_node,
     take_from,
@@ -56,7 +57,7 @@ class Scores(NamedTuple):
     scratch: IntArray  # [4, 8]
 
 
-def new_scores(type_count: int, node_count: int, states: States) -> Scores:
+def _new_scores(type_count: int, node_count: int, states: States) -> Scores:
     capacity = states.words.shape[0]
     return Scores(
         np.full((type_count, node_count), INFEASIBLE),
@@ -99,14 +100,37 @@ def _gain(states: States, before: int, after: int, tables: Tables, scratch: IntA
     return _potential(states, after, tables, gpus, partial) - value
 
 
+class Desk(NamedTuple):
+    """All that decisions read and write."""
+
+    cluster: Cluster
+    requests: Requests
+    states: States
+    scores: Scores
+
+
+def new_desk(nodes: Nodes, classes: PodClasses) -> Desk:
+    requests = requests_of(classes)
+    states = new_states(nodes.cpu_milli.size)
+    scores = _new_scores(int(requests.type_id.max()) + 1, nodes.cpu_milli.size, states)
+    return Desk(empty_cluster(nodes), requests, states, scores)
+
+
+class Ask(NamedTuple):
+    """A pod's request, memory aside."""
+
+    cpu_milli: int
+    gpu_milli: int
+    gpu_count: int
+
+
 @compiled
-def _score_state(
-    states: States, state: int, cpu_milli: int, milli: int, wanted: int, tables: Tables, scratch: IntArray
-) -> tuple[float, int]:
+def _score_state(states: States, state: int, ask: Ask, tables: Tables, scratch: IntArray) -> tuple[float, int]:
     """(best score, free milli of its GPU) of a request on a node in this state, whose CPU suffices."""
+    milli, wanted = ask.gpu_milli, ask.gpu_count
     gpus, after = scratch[0], scratch[1]
     kind, cpu_free_milli = unpack_state(states, state, gpus)
-    left = cpu_free_milli - cpu_milli
+    left = cpu_free_milli - ask.cpu_milli
     if wanted != 1:
         for i in range(8):
             after[i] = gpus[i]
@@ -131,76 +155,85 @@ def _score_state(
 
 
 @compiled
-def _rescore(
-    cluster: Cluster, requests: Requests, pod: int, states: States, tables: Tables, scores: Scores, node: int
-) -> None:
-    kind_of_pod = requests.type_id[pod]
+def _rescore(desk: Desk, pod: int, tables: Tables, node: int) -> None:
+    cluster, requests, scores = desk.cluster, desk.requests, desk.scores
+    t = requests.type_id[pod]
     cpu_milli = requests.cpu_milli[pod]
     if cpu_milli > cluster.cpu_free_milli[node] or (requests.kind_mask[pod] >> cluster.kind_id[node]) & 1 == 0:
-        scores.score[kind_of_pod, node] = INFEASIBLE
+        scores.score[t, node] = INFEASIBLE
         return
     state = scores.node_state[node]
     if state < 0:
-        state = state_of_node(states, cluster, node, scores.scratch[0])
+        state = state_of_node(desk.states, cluster, node, scores.scratch[0])
         scores.node_state[node] = state
     if scores.met_in[state] == scores.passes[0]:
         twin = scores.met_at[state]
-        scores.score[kind_of_pod, node] = scores.score[kind_of_pod, twin]
-        scores.gpu_free[kind_of_pod, node] = scores.gpu_free[kind_of_pod, twin]
+        scores.score[t, node] = scores.score[t, twin]
+        scores.gpu_free[t, node] = scores.gpu_free[t, twin]
         return
-    milli, wanted = requests.gpu_milli[pod], requests.gpu_count[pod]
-    score, free = _score_state(states, state, cpu_milli, milli, wanted, tables, scores.scratch)
-    scores.score[kind_of_pod, node] = score
-    scores.gpu_free[kind_of_pod, node] = free
+    ask = Ask(cpu_milli, requests.gpu_milli[pod], requests.gpu_count[pod])
+    score, free = _score_state(desk.states, state, ask, tables, scores.scratch)
+    scores.score[t, node] = score
+    scores.gpu_free[t, node] = free
     scores.met_in[state] = scores.passes[0]
     scores.met_at[state] = node
 
 
 @compiled
-def _refresh(cluster: Cluster, requests: Requests, pod: int, states: States, tables: Tables, scores: Scores) -> None:
+def _refresh(desk: Desk, pod: int, tables: Tables) -> None:
     """Bring the scores of the pod's type up to date: all nodes after new prices, else those that changed."""
-    kind_of_pod = requests.type_id[pod]
+    cluster, scores, epoch = desk.cluster, desk.scores, desk.states.epochs[1]
+    t = desk.requests.type_id[pod]
     scores.passes[0] += 1
     clock, log = cluster.clock[0], cluster.changed_node
-    since = scores.scored_at[kind_of_pod]
-    if scores.scored_epoch[kind_of_pod] != states.epochs[1] or clock - since > log.size:
+    since = scores.scored_at[t]
+    if scores.scored_epoch[t] != epoch or clock - since > log.size:
         for node in range(scores.node_state.size):
-            _rescore(cluster, requests, pod, states, tables, scores, node)
+            _rescore(desk, pod, tables, node)
     else:
         for tick in range(since, clock):
-            _rescore(cluster, requests, pod, states, tables, scores, log[tick % log.size])
-    scores.scored_at[kind_of_pod] = clock
-    scores.scored_epoch[kind_of_pod] = states.epochs[1]
+            _rescore(desk, pod, tables, log[tick % log.size])
+    scores.scored_at[t] = clock
+    scores.scored_epoch[t] = epoch
 
 
 @compiled
-def decide(cluster: Cluster, requests: Requests, pod: int, states: States, tables: Tables, scores: Scores) -> int:
+def decide(desk: Desk, pod: int, tables: Tables) -> int:
     """The first node with the highest score that also has the memory; -1 if the pod fits nowhere."""
-    _refresh(cluster, requests, pod, states, tables, scores)
-    row = scores.score[requests.type_id[pod]]
+    _refresh(desk, pod, tables)
+    row = desk.scores.score[desk.requests.type_id[pod]]
+    memory_mib, free_mib = desk.requests.memory_mib[pod], desk.cluster.memory_free_mib
     best, best_score = -1, INFEASIBLE
     for node in range(row.size):
-        if row[node] > best_score and cluster.memory_free_mib[node] >= requests.memory_mib[pod]:
+        if row[node] > best_score and free_mib[node] >= memory_mib:
             best, best_score = node, row[node]
     return best
 
 
 @compiled
-def bind(cluster: Cluster, node: int, requests: Requests, pod: int, states: States, scores: Scores) -> int:
+def forget(desk: Desk) -> None:
+    """Drop every state and score."""
+    forget_states(desk.states)
+    desk.scores.node_state[:] = -1
+    desk.scores.met_in[:] = 0
+    desk.scores.scored_epoch[:] = 0
+
+
+@compiled
+def bind(desk: Desk, node: int, pod: int) -> int:
     """Place the pod, on the GPU that its score was computed for; which GPU (-1: the first that hold it)."""
+    cluster, states, scores = desk.cluster, desk.states, desk.scores
     chosen = -1
-    free = scores.gpu_free[requests.type_id[pod], node]
+    free = scores.gpu_free[desk.requests.type_id[pod], node]
     if free >= 0:
         for gpu in range(8):
             if cluster.gpu_free_milli[node, gpu] == free:
                 chosen = gpu
                 break
-    place(cluster, node, requests, pod, chosen)
+    place(cluster, node, desk.requests, pod, chosen)
     scores.node_state[node] = -1
-    if states.count[0] > states.words.shape[0] - STATES_PER_NODE * (scores.node_state.size + 1):
-        forget_states(states)  # the next decision might not find room
-        scores.node_state[:] = -1
-        scores.met_in[:] = 0
+    if states.made[0] > states.words.shape[0] - STATES_PER_NODE * (scores.node_state.size + 1):
+        forget(desk)  # the next decision might not find room
     return chosen
 
 
@@ -246,26 +279,19 @@ def _add_watched(cluster: Cluster, node: int, watch: Watch, sign: float) -> bool
 
 @compiled
 def place_sequence(
-    cluster: Cluster,
-    requests: Requests,
-    arrivals: IntArray,
-    states: States,
-    tables: Tables,
-    scores: Scores,
-    watch: Watch,
-    node_of_arrival: IntArray,
-    gpu_of_arrival: IntArray,
+    desk: Desk, tables: Tables, watch: Watch, arrivals: IntArray, placement: Placement
 ) -> tuple[int, bool]:
     """Place arrivals in order until they end or the prices are stale: (arrivals handled, whether they are stale)."""
+    cluster, requests = desk.cluster, desk.requests
     for i in range(arrivals.size):
         pod = arrivals[i]
-        node = decide(cluster, requests, pod, states, tables, scores)
-        node_of_arrival[i] = node
-        gpu_of_arrival[i] = -1
+        node = decide(desk, pod, tables)
+        placement.node_of_arrival[i] = node
+        placement.gpu_of_arrival[i] = -1
         if node < 0:
             continue
         _add_watched(cluster, node, watch, -1.0)
-        gpu_of_arrival[i] = bind(cluster, node, requests, pod, states, scores)
+        placement.gpu_of_arrival[i] = bind(desk, node, pod)
         stale = _add_watched(cluster, node, watch, 1.0)
         watch.work_left_milli[0] -= requests.gpu_milli[pod] * requests.gpu_count[pod]
         if stale or watch.work_left_milli[0] <= 0:

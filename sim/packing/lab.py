@@ -1,16 +1,17 @@
 """Run experiments, one policy after another on the same arrivals, and time the decisions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from time import perf_counter
 from typing import Final
 
 import numpy as np
 
 from sim.packing.law import check
-from sim.packing.load import Inventory
+from sim.packing.load import load_nodes, load_pods
 from sim.packing.metrics import Outcome, evaluate
-from sim.packing.model import Experiment, Trace
+from sim.packing.model import Experiment, Nodes, Trace
 from sim.packing.recipe import build_experiment
 from sim.packing.table import SCORERS, Run
 
@@ -18,6 +19,20 @@ from sim.packing.table import SCORERS, Run
 # through in batches, so that watching costs little of what is watched.
 TIMED_EVERY: Final = 16
 WARM_UP_ARRIVALS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Cases:
+    """A cluster, and the traces that are tried on it."""
+
+    nodes: Nodes
+    traces: tuple[Trace, ...]
+
+
+def load(nodes: Path, pods: Sequence[Path]) -> Cases:
+    """Raises `ConfigError` with the faults of the first file that has any."""
+    inventory = load_nodes(nodes)
+    return Cases(inventory.nodes, tuple(load_pods(path, inventory.kinds_of_model) for path in pods))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,28 +74,18 @@ def _drive(run: Run, arrivals: int) -> list[float]:
     return decisions_ms
 
 
-def run_all(
-    inventory: Inventory,
-    traces: Sequence[Trace],
-    scorers: Sequence[str],
-    seeds: Sequence[int],
-    tick: Callable[[], None],
-) -> list[Result]:
-    """Every trace x seed x scorer; `tick` is called after each. The first use compiles, before any clock runs."""
-    results: list[Result] = []
-    for trace in traces:
+def experiments(cases: Cases, scorers: Sequence[str], seeds: Sequence[int]) -> Iterator[Result]:
+    """Every trace x seed x scorer; the scorers of one seed meet the same arrivals."""
+    for trace in cases.traces:
         for seed in seeds:
-            experiment = build_experiment(inventory.nodes, trace, seed)
-            if not results:
-                warm_up(experiment, scorers)
+            experiment = build_experiment(cases.nodes, trace, seed)
             for scorer in scorers:
-                results.append(run_experiment(experiment, scorer, seed))
-                tick()
-    return results
+                yield run_experiment(experiment, scorer, seed)
 
 
-def warm_up(experiment: Experiment, scorers: Sequence[str]) -> None:
-    """Compile, or load what was compiled."""
+def warm_up(cases: Cases, scorers: Sequence[str]) -> None:
+    """Compile, or load what was compiled, before any clock runs."""
+    experiment = build_experiment(cases.nodes, cases.traces[0], 0)
     few = replace(experiment, class_of_arrival=experiment.class_of_arrival[:WARM_UP_ARRIVALS])
     for scorer in scorers:
         run_experiment(few, scorer, 0)

@@ -61,7 +61,9 @@ class _Table:
             return
         for row in reader:
             if None in row or None in row.values():
-                self.fault(reader.line_num, "", f"must have {len(reader.fieldnames or ())} fields as the first line has")
+                self.fault(
+                    reader.line_num, "", f"must have {len(reader.fieldnames or ())} fields as the first line has"
+                )
             else:
                 yield reader.line_num, row
 

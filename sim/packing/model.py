@@ -1,7 +1,7 @@
 """Values of an experiment: nodes, pods, and the order in which the pods arrive."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -73,9 +73,16 @@ class Experiment:
     class_of_arrival: IntArray
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Where each arrival went, -1 for nowhere; for a pod on one GPU also which GPU (else -1)."""
+class Placement(NamedTuple):
+    """Where each arrival went, -1 for nowhere; and on which GPU, -1 for the first that held it."""
 
     node_of_arrival: IntArray
     gpu_of_arrival: IntArray
+
+    def part(self, begin: int, end: int) -> "Placement":
+        """A view of some arrivals."""
+        return Placement(self.node_of_arrival[begin:end], self.gpu_of_arrival[begin:end])
+
+
+def nothing_placed(arrivals: int) -> Placement:
+    return Placement(np.full(arrivals, -1, dtype=np.int64), np.full(arrivals, -1, dtype=np.int64))

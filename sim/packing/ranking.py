@@ -10,7 +10,7 @@ import numpy as np
 
 from sim.packing.cluster import Cluster, Requests, empty_cluster, fits, place, requests_of
 from sim.packing.jit import compiled
-from sim.packing.model import Experiment, IntArray, Placement
+from sim.packing.model import Experiment, IntArray, Placement, nothing_placed
 from sim.packing.policies.best_fit import best_fit_score
 from sim.packing.policies.dot_prod import dot_prod_score
 from sim.packing.policies.first_fit import first_fit_score
@@ -45,10 +45,21 @@ class Scores(NamedTuple):
     gpus: IntArray  # [8], scratch
 
 
+class Desk(NamedTuple):
+    """All that decisions read and write."""
+
+    policy: int
+    cluster: Cluster
+    requests: Requests
+    scores: Scores
+    random: RandomState
+
+
 @compiled
-def _score(policy: int, cluster: Cluster, requests: Requests, pod: int, scores: Scores, node: int) -> int:
+def _score(desk: Desk, pod: int, node: int) -> int:
+    cluster, requests, policy = desk.cluster, desk.requests, desk.policy
     wanted, milli = requests.gpu_count[pod], requests.gpu_milli[pod]
-    left, gpus = 0, scores.gpus
+    left, gpus = 0, desk.scores.gpus
     for gpu in range(8):
         gpus[gpu] = cluster.gpu_free_milli[node, gpu]
         left += gpus[gpu]
@@ -57,7 +68,7 @@ def _score(policy: int, cluster: Cluster, requests: Requests, pod: int, scores: 
     if policy == DOT_PROD:
         return dot_prod_score(cluster.cpu_free_milli[node], left, requests.cpu_milli[pod], wanted * milli)
     if policy == GPU_CLUSTERING:
-        return gpu_clustering_score(scores.held[node], left, wanted, kind_of_pod(milli, wanted))
+        return gpu_clustering_score(desk.scores.held[node], left, wanted, kind_of_pod(milli, wanted))
     if policy == GPU_PACKING:
         sort_descending(gpus)
         return gpu_packing_score(gpus, cluster.gpu_count[node], milli, wanted)
@@ -65,27 +76,28 @@ def _score(policy: int, cluster: Cluster, requests: Requests, pod: int, scores: 
 
 
 @compiled
-def _rescore(policy: int, cluster: Cluster, requests: Requests, pod: int, scores: Scores, node: int) -> None:
-    if fits(cluster, node, requests, pod):
-        scores.score[pod, node] = _score(policy, cluster, requests, pod, scores, node)
+def _rescore(desk: Desk, pod: int, node: int) -> None:
+    if fits(desk.cluster, node, desk.requests, pod):
+        desk.scores.score[pod, node] = _score(desk, pod, node)
     else:
-        scores.score[pod, node] = -1
+        desk.scores.score[pod, node] = -1
 
 
 @compiled
-def _best_node(policy: int, cluster: Cluster, requests: Requests, pod: int, scores: Scores) -> int:
-    since, clock, log = scores.scored_at[pod], cluster.clock[0], cluster.changed_node
+def _best_node(desk: Desk, pod: int) -> int:
+    scores, clock, log = desk.scores, desk.cluster.clock[0], desk.cluster.changed_node
+    since, row = scores.scored_at[pod], scores.score[pod]
     if since == _UNKNOWN or clock - since > log.size:
-        for node in range(scores.score.shape[1]):
-            _rescore(policy, cluster, requests, pod, scores, node)
+        for node in range(row.size):
+            _rescore(desk, pod, node)
     else:
         for tick in range(since, clock):
-            _rescore(policy, cluster, requests, pod, scores, log[tick % log.size])
+            _rescore(desk, pod, log[tick % log.size])
     scores.scored_at[pod] = clock
     best, best_score = -1, -1
-    for node in range(scores.score.shape[1]):
-        if scores.score[pod, node] > best_score:
-            best, best_score = node, scores.score[pod, node]
+    for node in range(row.size):
+        if row[node] > best_score:
+            best, best_score = node, row[node]
     return best
 
 
@@ -101,72 +113,50 @@ def _fullest_gpu(cluster: Cluster, node: int, milli: int) -> int:
 
 
 @compiled
-def _gpu_of(policy: int, cluster: Cluster, node: int, requests: Requests, pod: int, random: RandomState) -> int:
+def _gpu_of(desk: Desk, node: int, pod: int) -> int:
     """The GPU of a pod that shares one; -1: the first GPUs that hold the pod."""
-    milli = requests.gpu_milli[pod]
-    if requests.gpu_count[pod] != 1 or milli == 1000 or policy == FIRST_FIT:
+    milli = desk.requests.gpu_milli[pod]
+    if desk.requests.gpu_count[pod] != 1 or milli == 1000 or desk.policy == FIRST_FIT:
         return -1
-    if policy == RANDOM:
-        return random_gpu(cluster, node, milli, random)
-    return _fullest_gpu(cluster, node, milli)
+    if desk.policy == RANDOM:
+        return random_gpu(desk.cluster, node, milli, desk.random)
+    return _fullest_gpu(desk.cluster, node, milli)
 
 
 @compiled
-def _place_sequence(
-    policy: int,
-    cluster: Cluster,
-    requests: Requests,
-    arrivals: IntArray,
-    scores: Scores,
-    random: RandomState,
-    node_of_arrival: IntArray,
-    gpu_of_arrival: IntArray,
-) -> None:
+def _place_sequence(desk: Desk, arrivals: IntArray, placement: Placement) -> None:
+    requests = desk.requests
     for i in range(arrivals.size):
         pod = arrivals[i]
-        if policy == RANDOM:
-            node = random_node(cluster, requests, pod, random)
-        else:
-            node = _best_node(policy, cluster, requests, pod, scores)
-        node_of_arrival[i] = node
-        gpu_of_arrival[i] = -1
+        node = random_node(desk.cluster, requests, pod, desk.random) if desk.policy == RANDOM else _best_node(desk, pod)
+        placement.node_of_arrival[i] = node
+        placement.gpu_of_arrival[i] = -1
         if node < 0:
             continue
-        gpu = _gpu_of(policy, cluster, node, requests, pod, random)
-        gpu_of_arrival[i] = gpu
-        place(cluster, node, requests, pod, gpu)
+        gpu = _gpu_of(desk, node, pod)
+        placement.gpu_of_arrival[i] = gpu
+        place(desk.cluster, node, requests, pod, gpu)
         if requests.gpu_count[pod] > 0:
-            scores.held[node, kind_of_pod(requests.gpu_milli[pod], requests.gpu_count[pod])] += 1
+            desk.scores.held[node, kind_of_pod(requests.gpu_milli[pod], requests.gpu_count[pod])] += 1
 
 
 class RankingRun:
     """One experiment under one of these policies."""
 
     def __init__(self, policy: Ranking, experiment: Experiment, seed: int) -> None:
-        self._policy = int(policy)
         self._arrivals = experiment.class_of_arrival
-        self._cluster = empty_cluster(experiment.nodes)
-        self._requests = requests_of(experiment.trace.classes)
-        self._random = random_state(seed)
-        nodes, classes = experiment.nodes.cpu_milli.size, self._requests.cpu_milli.size
-        self._scores = Scores(
+        requests = requests_of(experiment.trace.classes)
+        nodes, classes = experiment.nodes.cpu_milli.size, requests.cpu_milli.size
+        scores = Scores(
             np.zeros((nodes, KINDS_OF_POD), dtype=np.int64),
             np.zeros((classes, nodes), dtype=np.int64),
             np.full(classes, _UNKNOWN, dtype=np.int64),
             np.zeros(8, dtype=np.int64),
         )
-        self.placement = Placement(np.full(self._arrivals.size, -1), np.full(self._arrivals.size, -1))
+        self._desk = Desk(int(policy), empty_cluster(experiment.nodes), requests, scores, random_state(seed))
+        self.placement = nothing_placed(self._arrivals.size)
 
     def advance(self, begin: int, end: int) -> int:
         """Place arrivals `begin` to `end`; how many were placed or refused: all."""
-        _place_sequence(
-            self._policy,
-            self._cluster,
-            self._requests,
-            self._arrivals[begin:end],
-            self._scores,
-            self._random,
-            self.placement.node_of_arrival[begin:end],
-            self.placement.gpu_of_arrival[begin:end],
-        )
+        _place_sequence(self._desk, self._arrivals[begin:end], self.placement.part(begin, end))
         return end - begin

@@ -30,7 +30,7 @@ class States(NamedTuple):
     words: npt.NDArray[np.uint64]  # [state, 8]
     reals: npt.NDArray[np.float64]  # [state, 8]
     slots: npt.NDArray[np.int32]  # state + 1; 0 is empty
-    count: IntArray  # [1]
+    made: IntArray  # [1]: how many states there are
     epochs: npt.NDArray[np.uint64]  # [2]: of the values, of the prices; what was computed in another one is stale
 
 
@@ -78,8 +78,8 @@ def state_id(states: States, kind: int, cpu_milli: int, gpus: IntArray) -> int:
     while True:
         found = states.slots[slot]
         if found == 0:
-            new = states.count[0]
-            states.count[0] = new + 1
+            new = states.made[0]
+            states.made[0] = new + 1
             states.slots[slot] = new + 1
             states.words[new, KEY_LOW] = low
             states.words[new, KEY_HIGH] = high
@@ -98,8 +98,8 @@ def unpack_state(states: States, state: int, gpus: IntArray) -> tuple[int, int]:
     for i in range(6):
         gpus[5 - i] = np.int64(low & np.uint64(1023))
         low >>= np.uint64(10)
-    kind = np.int64(high & np.uint64(1023))
-    cpu_milli = np.int64((high >> np.uint64(10)) & np.uint64((1 << 34) - 1))
+    kind = int(high & np.uint64(1023))
+    cpu_milli = int((high >> np.uint64(10)) & np.uint64((1 << 34) - 1))
     rest = high >> np.uint64(44)
     gpus[7] = np.int64(rest & np.uint64(1023))
     gpus[6] = np.int64(rest >> np.uint64(10))
@@ -141,4 +141,4 @@ def take_gpus(gpus: IntArray, milli: int, wanted: int) -> bool:
 def forget_states(states: States) -> None:
     """Empty the table; numbers of states that were given before mean nothing any more."""
     states.slots[:] = 0
-    states.count[0] = 0
+    states.made[0] = 0

@@ -18,8 +18,10 @@ def kind_of_pod(milli: int, wanted: int) -> int:
 
 @compiled
 def gpu_clustering_score(held: IntArray, gpu_left_milli: int, wanted: int, kind: int) -> int:
-    """`held`: the node's GPU pods of each kind. 0 for a CPU-only pod; else 25 (8000 - GPU left) // 8000, and 75 more
-    if the node has this kind only, 50 if it has others too, 25 if it has no GPU pod.
+    """`held`: the node's GPU pods of each kind.
+
+    0 for a CPU-only pod; else 25 (8000 - GPU left) // 8000, and 75 more if the node has this kind only, 50 if it has
+    others too, 25 if it has no GPU pod.
     """
     if wanted == 0:
         return 0

@@ -1,6 +1,6 @@
 """SPR, scarcity-priced rollout: the default.
 
-    score(pod, node, GPU) = [V(s') - V(s)] + sum_k price_k [a_k(s') - a_k(s)]        s, s': state of the node before, after
+    score(pod, node, GPU) = [V(s') - V(s)] + sum_k price_k [a_k(s') - a_k(s)],     s, s': node before, after
 
 V(s)     milli-GPU that 16 sampled streams of 48 expected pods still fill on the node, on average (`spr/rollout.py`)
 a_k(s)   copies of pod type k that the node holds; A_k = sum over nodes
@@ -16,16 +16,16 @@ from typing import Final
 
 import numpy as np
 
-from sim.packing.cluster import Cluster, empty_cluster, requests_of
-from sim.packing.engine import Tables, Watch, new_scores, place_sequence
+from sim.packing.cluster import Cluster
+from sim.packing.engine import Tables, Watch, new_desk, place_sequence
 from sim.packing.fragmentation import no_typical_pods
 from sim.packing.mix import Mix
-from sim.packing.model import Experiment, IntArray, Nodes, Placement, PodClasses
+from sim.packing.model import Experiment, IntArray, Nodes, PodClasses, nothing_placed
 from sim.packing.spr.learner import MixLearner
 from sim.packing.spr.prices import Prices, count_copies, excess_prices, gpu_types, guard_prices, price_table
 from sim.packing.spr.rollout import Streams
 from sim.packing.spr.streams import node_kinds, sample_streams
-from sim.packing.states import States, new_states
+from sim.packing.states import States
 
 FIRST_REFRESH_ARRIVALS: Final = 32  # and then when half as many again have arrived: what is known is young
 REFRESH_ARRIVALS: Final = 1024  # at most between two refreshes
@@ -94,39 +94,26 @@ class SprRun:
 
     def __init__(self, experiment: Experiment, _seed: int, stream_seed: int = STREAM_SEED) -> None:
         self._arrivals = experiment.class_of_arrival
-        self._cluster = empty_cluster(experiment.nodes)
-        self._requests = requests_of(experiment.trace.classes)
-        nodes = experiment.nodes.cpu_milli.size
-        self._states = new_states(nodes)
-        self._scores = new_scores(int(self._requests.type_id.max()) + 1, nodes, self._states)
-        self._policy = Spr(experiment.nodes, experiment.trace.classes, self._states, stream_seed)
-        self._tables, self._watch = self._policy.refresh(self._cluster)
+        self._desk = new_desk(experiment.nodes, experiment.trace.classes)
+        self._policy = Spr(experiment.nodes, experiment.trace.classes, self._desk.states, stream_seed)
+        self._tables, self._watch = self._policy.refresh(self._desk.cluster)
         self._observed = 0
         self._due = FIRST_REFRESH_ARRIVALS
         self._stale = False
-        self.placement = Placement(np.full(self._arrivals.size, -1), np.full(self._arrivals.size, -1))
+        self.placement = nothing_placed(self._arrivals.size)
 
     def advance(self, begin: int, end: int) -> int:
         """Place arrivals from `begin` to `end` or to the next refresh; how many were placed or refused."""
         if self._stale or begin == self._due:
             self._refresh(begin)
         end = min(end, self._due)
-        handled, self._stale = place_sequence(
-            self._cluster,
-            self._requests,
-            self._arrivals[begin:end],
-            self._states,
-            self._tables,
-            self._scores,
-            self._watch,
-            self.placement.node_of_arrival[begin:end],
-            self.placement.gpu_of_arrival[begin:end],
-        )
+        part = self.placement.part(begin, end)
+        handled, self._stale = place_sequence(self._desk, self._tables, self._watch, self._arrivals[begin:end], part)
         return handled
 
     def _refresh(self, arrived: int) -> None:
         self._policy.observe(self._arrivals[self._observed : arrived])
         self._observed = arrived
-        self._tables, self._watch = self._policy.refresh(self._cluster)
+        self._tables, self._watch = self._policy.refresh(self._desk.cluster)
         self._due = arrived + min(REFRESH_ARRIVALS, max(FIRST_REFRESH_ARRIVALS, arrived // 2))
         self._stale = False

@@ -42,8 +42,10 @@ class MixLearner:
 
 
 def _prior(nodes: Nodes) -> tuple[IntArray, FloatArray]:
-    """Expected pods as class rows, and how many of each: parts of a GPU with half of the cluster's CPU per GPU, one GPU
-    of each kind of node by name, and a whole node of each size above one GPU.
+    """Expected pods as class rows, and how many of each.
+
+    Parts of a GPU with half of the cluster's CPU per GPU, one GPU of each kind of node by name, and a whole node of
+    each size above one GPU.
     """
     cpu_per_gpu = int(nodes.cpu_milli.sum() // nodes.gpu_count.sum())
     parts = [(cpu_per_gpu * milli // (2 * GPU_MILLI), 0, milli, 1, ANY_KIND_MASK) for milli in SIZES_GPU_MILLI]

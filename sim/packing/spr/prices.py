@@ -128,11 +128,11 @@ def chance_of_at_least(least: float, mean: float, seen: float) -> float:
 
 
 def guard_prices(types: GpuTypes, copies: FloatArray, arrivals_left: float, pods_seen: float) -> FloatArray:
-    """Littlewood's rule for pods of several GPUs: a host is worth the work of the pod that it would serve, times the
-    chance that the pods still to come need all the hosts that are left.
+    """Littlewood's rule for pods of several GPUs.
 
-    Pods that ask for at least as much in every respect compete for the same hosts. (Littlewood, "Forecasting and
-    control of passenger bookings", AGIFORS 1972.)
+    A host is worth the work of the pod that it would serve, times the chance that the pods still to come need all the
+    hosts that are left. Pods that ask for at least as much in every respect compete for the same hosts. (Littlewood,
+    "Forecasting and control of passenger bookings", AGIFORS 1972.)
     """
     mix, request = types.mix, types.request_milli
     price = np.zeros(request.size)

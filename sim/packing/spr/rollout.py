@@ -21,6 +21,15 @@ class Streams(NamedTuple):
     cpu_value: FloatArray  # [1]: milli-GPU per milli-CPU
 
 
+class Room(NamedTuple):
+    """What is free on a node: CPU, whole GPUs, and the free milli of those that are partly used."""
+
+    cpu_milli: int
+    whole: int
+    partial: IntArray
+    partial_count: int
+
+
 @compiled
 def _fullest(partial: IntArray, count: int, milli: int) -> int:
     best, best_free = -1, 1001
@@ -41,10 +50,9 @@ def _share_gpu(partial: IntArray, count: int, milli: int, gpu: int) -> int:
 
 
 @compiled
-def _fill_stream(
-    streams: Streams, begin: int, end: int, cpu_milli: int, whole: int, partial: IntArray, count: int
-) -> float:
+def _fill_stream(streams: Streams, begin: int, end: int, room: Room) -> float:
     """Value filled by one stream: each pod that fits is taken, one that shares a GPU on the fullest that holds it."""
+    cpu_milli, whole, partial, count = room
     filled = 0.0
     i = begin
     while i < end and cpu_milli >= streams.cpu_floor[i]:
@@ -77,15 +85,14 @@ def rollout_milli(streams: Streams, kind: int, cpu_milli: int, gpus: IntArray, p
     whole = 0
     while whole < 8 and gpus[whole] == 1000:
         whole += 1
-    count = whole
-    while count < 8 and gpus[count] > 0:
-        count += 1
-    count -= whole
+    used = whole
+    while used < 8 and gpus[used] > 0:
+        used += 1
+    room = Room(cpu_milli, whole, partial, used - whole)
     stream_count = streams.start.shape[1] - 1
     filled = 0.0
     for r in range(stream_count):
-        for g in range(count):
+        for g in range(used - whole):
             partial[g] = gpus[whole + g]
-        begin, end = streams.start[kind, r], streams.start[kind, r + 1]
-        filled += _fill_stream(streams, begin, end, cpu_milli, whole, partial, count)
-    return filled / stream_count
+        filled += _fill_stream(streams, streams.start[kind, r], streams.start[kind, r + 1], room)
+    return float(filled / stream_count)

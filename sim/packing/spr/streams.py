@@ -1,6 +1,7 @@
 """Sampled streams of the pods that a node of each kind may meet."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -76,7 +77,7 @@ def _stream_arrays(mix: Mix, types: IntArray, start: IntArray) -> Streams:
     next_smaller = np.zeros(types.size, dtype=np.int32)
     cpu_floor = cpu.copy()
     for row in start:
-        for begin, end in zip(row[:-1], row[1:], strict=True):
+        for begin, end in pairwise(row):
             for i in range(end - 1, begin - 1, -1):
                 after = i + 1
                 if after < end:
