@@ -50,7 +50,7 @@ def _spelled(values: Sequence[float], *, sign: str = "") -> str:
 
 
 def show(results: Sequence[Result], console: Console) -> None:
-    """Two tables a trace: means over the seeds with standard errors, and what each class of pods lost.
+    """Three tables a trace: means over the seeds with standard errors, when and how fast, and what each class lost.
 
     Differences to the first scorer are paired: seed by seed, on the same arrivals.
     """
@@ -60,13 +60,16 @@ def show(results: Sequence[Result], console: Console) -> None:
             name: [result for result in of_pods if result.scorer == name]
             for name in dict.fromkeys(result.scorer for result in of_pods)
         }
-        seeds = len(next(iter(by_scorer.values())))
-        many = f"{seeds} seeds, mean ± standard error" if seeds > 1 else "1 seed"
+        first, its_results = next(iter(by_scorer.items()))
+        many = f"{len(its_results)} seeds, mean ± standard error" if len(its_results) > 1 else "1 seed"
         name = Path(pods).name.removesuffix(".gz").removesuffix(".csv")
-        console.print(f"[bold]{escape(name)}[/]  [dim]{many}; allocation in % of the cluster's GPUs[/]")
+        console.print(f"[bold]{escape(name)}[/]  [dim]{many}[/]")
+        console.print(f"[dim]allocated, in % of the cluster's GPUs; differences to {first}, paired by seed[/]")
         console.print(_allocations(by_scorer))
         console.print("[dim]lost while the first 100 % arrived, in % of the GPUs (cpu-only: of the CPU)[/]")
         console.print(_losses(by_scorer))
+        console.print("[dim]arrived at the first failure, in % of the GPUs; time of a decision and of a run[/]")
+        console.print(_times(by_scorer))
         console.print()
 
 
@@ -79,35 +82,39 @@ def _table(*columns: str) -> Table:
 
 def _allocations(by_scorer: dict[str, list[Result]]) -> Table:
     first = next(iter(by_scorer))
-    table = _table(
-        "scorer", "at 100 %", "at 130 %", f"100 % - {first}", f"130 % - {first}", "first failure", "ms P50/P99"
-    )
+    table = _table("scorer", "at 100 %", "difference", "at 130 %", "difference")
 
-    def paired(name: str, quantity: _Quantity) -> str:
-        if name == first:
-            return ""
-        pairs = zip(by_scorer[name], by_scorer[first], strict=True)
-        return _spelled([quantity(ours) - quantity(theirs) for ours, theirs in pairs], sign="+")
+    def cells(name: str, quantity: _Quantity) -> tuple[str, str]:
+        ours = [quantity(result) for result in by_scorer[name]]
+        theirs = [quantity(result) for result in by_scorer[first]]
+        pairs = zip(ours, theirs, strict=True)
+        return _spelled(ours), "" if name == first else _spelled([a - b for a, b in pairs], sign="+")
 
-    for name, results in by_scorer.items():
-        table.add_row(
-            name,
-            _spelled([_at_100(result) for result in results]),
-            _spelled([_at_130(result) for result in results]),
-            paired(name, _at_100),
-            paired(name, _at_130),
-            _spelled([result.outcome.first_failure_pct for result in results]),
-            f"{_mean(results, _p50):.3f}/{_mean(results, _p99):.2f}",
-        )
+    for name in by_scorer:
+        table.add_row(name, *cells(name, _at_100), *cells(name, _at_130))
     return table
 
 
 def _losses(by_scorer: dict[str, list[Result]]) -> Table:
     classes = list(next(iter(by_scorer.values()))[0].outcome.lost_by_class_pct)
-    table = _table("scorer", *classes, "s a run")
+    table = _table("scorer", *classes)
     for name, results in by_scorer.items():
         lost = [np.mean([result.outcome.lost_by_class_pct[member] for result in results]) for member in classes]
-        table.add_row(name, *(f"{mean:.2f}" for mean in lost), f"{_mean(results, _wall_s):.2f}")
+        table.add_row(name, *(f"{mean:.2f}" for mean in lost))
+    return table
+
+
+def _times(by_scorer: dict[str, list[Result]]) -> Table:
+    table = _table("scorer", "first failure", "P50 ms", "P99 ms", "run s")
+    for name, results in by_scorer.items():
+        failure = _spelled([result.outcome.first_failure_pct for result in results])
+        table.add_row(
+            name,
+            failure,
+            f"{_mean(results, _p50):.3f}",
+            f"{_mean(results, _p99):.3f}",
+            f"{_mean(results, _wall_s):.2f}",
+        )
     return table
 
 
