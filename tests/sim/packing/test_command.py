@@ -114,4 +114,6 @@ def test_seeds_and_scorers_are_lists_without_repetition() -> None:
 
 
 def test_a_mean_has_its_standard_error() -> None:
-    assert mean_and_error([1.0, 2.0, 3.0]) == (2.0, pytest.approx(1 / 3**0.5))
+    mean, error = mean_and_error([1.0, 2.0, 3.0])
+    assert mean == 2.0
+    assert error == pytest.approx(1 / 3**0.5)

@@ -1,4 +1,4 @@
-"""The published policies against the published results, means of five of its ten seeds; needs the traces beside the repository."""
+"""The published policies against the published results, five of ten seeds; needs the traces beside the repository."""
 
 import csv
 from pathlib import Path
