@@ -7,6 +7,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from sim.packing.command import pack
+
 app = typer.Typer(
     name="slicewise sim",
     help="Rehearse policies and placement offline, with the production code.",
@@ -14,6 +16,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(pack)
 
 
 class Engine(StrEnum):
