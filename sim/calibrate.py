@@ -4,18 +4,24 @@ The replay is the compiled engine's; what is fitted are factors on groups of the
 hardware answers for), so that few measurements do not bend many numbers.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import exp
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sim.serving.observed import Log, Observed, errors
 from sim.serving.pool import Shape
 from sim.serving.times import BLOCK_TOKENS, Engine, Times
+from sim.streams import stream
 
 Errors = Mapping[str, Mapping[str, float]]
-STEPS: Final = (0.4, 0.2, 0.1, 0.05, 0.025, 0.012)
-SWEEPS: Final = 4  # of all groups at one step, while they help
+COARSE: Final = (0.3, 0.15, 0.07, 0.03, 0.2, 0.1, 0.05, 0.02)  # twice from coarse to fine
+FINE: Final = (0.1, 0.05, 0.025, 0.012, 0.006)
+SWEEPS: Final = 3  # of all groups at one step, while they help
+GENERATIONS, CLOUD, FIRST_SPREAD, SHRINK = 16, 24, 0.2, 0.8
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "weights": ("a0",),
     "weights per token": ("a1",),
@@ -120,18 +126,46 @@ def _moves(observed: Observed, settings: Settings) -> list[Move]:
 
 
 def _search(model: Model, errors_of: Callable[[Model], Errors], moves: list[Move]) -> Model:
-    """One group after the other, up or down by ever smaller steps: deterministic, and enough for a dozen numbers."""
+    """One group after the other; then a cloud around that, which finds what takes several at once; then again."""
+    best = _descend(model, errors_of, moves, COARSE)
+    best = _cloud(best, errors_of, moves)
+    return _descend(best, errors_of, moves, FINE)
+
+
+def _descend(model: Model, errors_of: Callable[[Model], Errors], moves: list[Move], steps: Sequence[float]) -> Model:
     best = loss(errors_of(model))
-    for step in STEPS:
-        for _ in range(SWEEPS):
-            improved = False
-            for move in moves:
-                for signed in (step, -step):
-                    candidate = move(model, signed)
-                    found = loss(errors_of(candidate))
-                    if found < best - 1e-9:
-                        model, best, improved = candidate, found, True
-                        break
-            if not improved:
-                break
+    for step in [step for step in steps for _ in range(SWEEPS)]:
+        for move in moves:
+            for signed in (step, -step):
+                candidate = move(model, signed)
+                found = loss(errors_of(candidate))
+                if found < best - 1e-9:
+                    model, best = candidate, found
+                    break
+    return model
+
+
+def _cloud(model: Model, errors_of: Callable[[Model], Errors], moves: list[Move]) -> Model:
+    """An evolution strategy with one step length a group (Rechenberg 1973; Hansen and Ostermeier 2001).
+
+    Candidates are drawn around a center, which moves to the mean of the best quarter. Deterministic: a named stream.
+    """
+    random = stream(0, "calibrate")
+    center, spread = np.zeros(len(moves)), np.full(len(moves), FIRST_SPREAD)
+    best, best_loss = model, loss(errors_of(model))
+    for _ in range(GENERATIONS):
+        draws = center + spread * random.standard_normal((CLOUD, len(moves)))
+        candidates = [_moved(model, moves, draw) for draw in draws]
+        losses = np.array([loss(errors_of(c)) for c in candidates])
+        order = np.argsort(losses, kind="stable")[: CLOUD // 4]
+        center = draws[order].mean(axis=0)
+        spread = np.maximum(SHRINK * spread, draws[order].std(axis=0))
+        if losses[order[0]] < best_loss:
+            best, best_loss = candidates[order[0]], float(losses[order[0]])
+    return best
+
+
+def _moved(model: Model, moves: list[Move], steps: NDArray[np.float64]) -> Model:
+    for move, step in zip(moves, steps, strict=True):
+        model = move(model, float(step))
     return model
