@@ -8,7 +8,7 @@ import numpy as np
 from extender.placement.allocation import MigSlice
 from sim.report.model import Law, Requests
 from sim.serving.pool import Counter, Status
-from sim.serving.turns import Turns
+from sim.serving.turns import PS_PER_S, Turns
 from sim.world import World
 
 
@@ -26,11 +26,11 @@ def check(world: World, requests: Requests, arrived: int) -> list[Law]:
     outcome, totals, turns = world.pool.outcome(), world.pool.totals(), world.pool.turns
     done = outcome.status == Status.DONE
     inside = requests.running + requests.queued + requests.held
-    end_s = world.scenario.yaml.duration
+    busy_s = float(totals[Counter.BUSY_US]) / 1e6
     present = [p for p in world.active.values() if p.slot is not None]
     shown = world.pool.read(tuple(p.slot for p in present if p.slot is not None))
-    latency_s = float((outcome.done_ps[done] - outcome.arrival_ps[done]).sum()) / 1e12
-    held_s = float((outcome.routed_ps[done] - outcome.arrival_ps[done]).sum()) / 1e12
+    latency_s = float(((outcome.done_ps[done] - outcome.arrival_ps[done]) / PS_PER_S).sum())
+    held_s = float(((outcome.routed_ps[done] - outcome.arrival_ps[done]) / PS_PER_S).sum())
     found = [
         _law(
             "requests: arrived = done + dropped + refused + running + queued + held",
@@ -66,18 +66,7 @@ def check(world: World, requests: Requests, arrived: int) -> list[Law]:
             len(world.ledger.holdings()),
         ),
         _law("GPUs: no slice is held twice", float(_overlaps(world)), 0.0),
-        _law(
-            "time: no replica is busy longer than it lives",
-            max(
-                0.0,
-                float(totals[Counter.BUSY_US]) / 1e6
-                - sum(
-                    (end_s if p.gone_s is None else p.gone_s) - p.ready_s for p in world.pods if p.ready_s is not None
-                ),
-            ),
-            0.0,
-            tolerance=1e-3,
-        ),
+        _law("time: no replica is busy longer than it lives", max(0.0, busy_s - _lived_s(world)), 0.0, tolerance=1e-3),
     ]
     if broken := [law for law in found if not law.holds]:
         raise BrokenLawError("; ".join(f"{law.name}: {law.left:g} is not {law.right:g}" for law in broken))
@@ -87,6 +76,12 @@ def check(world: World, requests: Requests, arrived: int) -> list[Law]:
 def _law(name: str, left: float, right: float, tolerance: float = 0.0) -> Law:
     holds = isclose(left, right, rel_tol=1e-9, abs_tol=tolerance)
     return Law(name=name, left=round(float(left), 6), right=round(float(right), 6), holds=holds)
+
+
+def _lived_s(world: World) -> float:
+    """Seconds of all replicas from ready to gone, or to the end of the run."""
+    end_s = world.scenario.yaml.duration
+    return sum((end_s if p.gone_s is None else p.gone_s) - p.ready_s for p in world.pods if p.ready_s is not None)
 
 
 def _overlaps(world: World) -> int:
