@@ -7,6 +7,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from sim.migpack.command import mig
+
 app = typer.Typer(
     name="slicewise sim",
     help="Rehearse policies and placement offline, with the production code.",
@@ -94,3 +96,6 @@ def scenarios() -> None:
 
     for name, path in bundled().items():
         typer.echo(f"{name:<14} {load(path).yaml.about}")
+
+
+app.command()(mig)
