@@ -27,9 +27,7 @@ class Shares:
 class Scorer(Protocol):
     """All prices are in GiB of GPU memory, so that a MIG slice and a share on different models can be compared."""
 
-    def mig(
-        self, tables: Tables, profile: int, census: NDArray[np.int64], traffic: Traffic = NO_TRAFFIC, /
-    ) -> Floats:
+    def mig(self, tables: Tables, profile: int, census: NDArray[np.int64], traffic: Traffic = NO_TRAFFIC, /) -> Floats:
         """(s, q): the price of each placement of a profile in each state.
 
         `census`: (s,) GPUs in each state. `traffic`: what has been asked for and what has left so far.

@@ -21,9 +21,7 @@ class Fgd:
 
     mix: Mix | None = None
 
-    def mig(
-        self, tables: Tables, profile: int, _census: NDArray[np.int64], traffic: Traffic = NO_TRAFFIC, /
-    ) -> Floats:
+    def mig(self, tables: Tables, profile: int, _census: NDArray[np.int64], traffic: Traffic = NO_TRAFFIC, /) -> Floats:
         return unusable_growth(tables, profile, learnt(tables, traffic) if self.mix is None else self.mix.over(tables))
 
     def mps(self, before: Shares, after: Shares, _supply: Floats, _gpus: int, /) -> Floats:

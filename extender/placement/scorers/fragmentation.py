@@ -1,4 +1,4 @@
-"""The default scorer: what a placement takes away from the demands to come, each at the price of its scarcity.
+"""Scarcity prices: what a placement takes away from the demands to come, each at the price of its scarcity.
 
 a_k(m) is how many of profile k still fit in state m, A_k their sum over the fleet. Profile k costs p_k / (A_k + 1), so
 taking a placement that turns state m into m' costs sum_k p_k / (A_k + 1) * (a_k(m) - a_k(m')). Scaled so that one empty
@@ -25,9 +25,7 @@ class Fragmentation:
 
     mix: Mix | None = None
 
-    def mig(
-        self, tables: Tables, profile: int, census: NDArray[np.int64], _traffic: Traffic = NO_TRAFFIC, /
-    ) -> Floats:
+    def mig(self, tables: Tables, profile: int, census: NDArray[np.int64], _traffic: Traffic = NO_TRAFFIC, /) -> Floats:
         p = uniform(tables) if self.mix is None else self.mix.over(tables)
         gpus, room = int(census.sum()), tables.room.astype(np.float64)
         price = p / (census @ room + 1)

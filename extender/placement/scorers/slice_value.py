@@ -47,9 +47,7 @@ class _Static:
 
 @dataclass(frozen=True, slots=True)
 class SliceValue:
-    def mig(
-        self, tables: Tables, profile: int, census: NDArray[np.int64], traffic: Traffic = NO_TRAFFIC, /
-    ) -> Floats:
+    def mig(self, tables: Tables, profile: int, census: NDArray[np.int64], traffic: Traffic = NO_TRAFFIC, /) -> Floats:
         static, counts, weight = _static(tables), traffic.counts(tables), traffic.turnover
         after = tables.next_state[:, list(tables.of_profile[profile])]
         price = np.zeros(after.shape)
