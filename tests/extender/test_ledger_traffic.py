@@ -1,5 +1,7 @@
 """The ledger counts each pod once: when it asks, or when it is found bound; and when it leaves."""
 
+from typing import Any
+
 import pytest
 
 from extender import ledger as module
@@ -16,7 +18,7 @@ SMALL = Shape(frozenset({Mode.MIG}), profile="1g.10gb")
 WHOLE = Shape(frozenset({Mode.MIG}), profile="7g.80gb")
 
 
-def bound(uid: str, start: int, **fields: object) -> Json:
+def bound(uid: str, start: int, **fields: Any) -> Json:  # noqa: ANN401
     slices = Allocation.of({"main": [MigSlice("GPU-0", "1g.10gb", start, 1)]})
     return pod(uid, on="n0", allocation=slices, phase="Running", **fields)
 

@@ -58,11 +58,13 @@ def cuts(mask: int, among: list[int]) -> Iterator[frozenset[int]]:
         yield frozenset()
     for block in among:
         if mask & block == block and (mask ^ block) & -(mask ^ block) != mask & -mask:
-            yield from ({block} | rest for rest in cuts(mask ^ block, among))
+            yield from (frozenset({block}) | rest for rest in cuts(mask ^ block, among))
 
 
 def drained_twin(grid: Tables) -> tuple[list[float], list[list[float]]]:
-    among, running, drained = blocks(grid), [], []
+    among = blocks(grid)
+    running: list[float] = []
+    drained: list[list[float]] = []
     for mask in range(1 << grid.cells):
         ways = list(cuts(mask, among))
         count = max(len(ways), 1)
@@ -114,14 +116,14 @@ def test_expected_waste_is_its_plain_recursion(model: GpuModel) -> None:
 def test_worth_is_its_formula() -> None:
     static, found = slice_value._static(A100), census(A100, 0, 0, 1, 3, 255)
     mix = np.array([0.3, 0.0, 0.2, 0.1, 0.1, 0.1, 0.2])
-    instances = sum(static.running[s] for s in (1, 3, 255))
+    instances = float(static.running[[1, 3, 255]].sum())
 
     def price(k: int, supply: float) -> float:
         wanted = 1 + 0.5 * float(mix[k]) * instances
-        return float(mix[k]) * float(static.size[k]) ** 2 * float(wanted / (supply + wanted)) ** 1.5
+        return float(mix[k] * static.size[k] ** 2 * (wanted / (supply + wanted)) ** 1.5)
 
     supplies = [sum(int(A100.room[s, k]) for s in (0, 0, 1, 3, 255)) for k in range(7)]
-    unit = sum(price(k, 5 * int(A100.room[0, k])) * static.prospect[0, k] for k in range(7))
+    unit = sum(price(k, 5 * int(A100.room[0, k])) * float(static.prospect[0, k]) for k in range(7))
     want = [sum(price(k, supplies[k]) * static.prospect[s, k] for k in range(7)) / unit for s in range(A100.states)]
     assert worth(static, mix, found) == pytest.approx(want)
 
