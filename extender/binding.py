@@ -8,17 +8,20 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 from extender.interest import matters
 from extender.ledger import Ledger, Phase, Refusal
 from extender.placement.allocation import ALLOCATION, Allocation
 from extender.placement.demand import Demand, DemandError
-from slicewise.process.kube import Json, KubeError
+from slicewise.process.kube import NOT_SENT, Json, KubeError
 
 Clock = Callable[[], float]
 #: kube-apiserver gives up on a request after this long; before that, a Binding without an answer may still take effect.
 LATE_S: Final = 60.0
+#: After a 5xx the request is over, but a write that etcd was late with may still come: 5 s and two elections of 1 s.
+#: Source: etcd-io/etcd server/config ReqTimeout.
+LATE_WRITE_S: Final = 10.0
 LONGEST_PAUSE_S: Final = 5.0
 NEVER_S: Final = float("-inf")
 
@@ -76,18 +79,18 @@ Tell = Callable[[Request, Result], None]
 class Binder:
     """`now_s`: seconds since the epoch, the ledger's time. `mono_s`: monotone seconds, for deadlines.
 
-    `waiting`: the pending pod of a uid, None if the watch has not shown it. `tell` hears of every attempt's end once.
+    `waiting`: what the pending pod of a uid asks for, None if the watch has not shown it. `tell` hears of every
+    attempt's end once.
     """
 
     api: Api
     ledger: Ledger
-    waiting: Callable[[str], Json | None]
+    waiting: Callable[[str], Demand | DemandError | None]
     now_s: Clock
     mono_s: Clock
     deadline_s: float
     tell: Tell = lambda _, __: None
     pause_s: float = 0.2  #: the first pause before an unanswered Binding is looked after; pauses double
-    late_s: float = LATE_S
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     _attempts: dict[str, "_Attempt"] = field(default_factory=dict)  # by uid
 
@@ -136,22 +139,9 @@ class Binder:
         held = self.ledger.holding(request.uid)
         if held is not None and held.node == request.node and held.phase is Phase.BOUND:
             return Bound(held.allocation, again=True)
-        pod = self.waiting(request.uid)
-        if pod is None:
-            try:
-                pod = await self.api.get(request.path)
-            except KubeError as e:
-                return Unbound(Outcome.REFUSED, f"pod {request.key} is not known here, and cannot be read: {e}")
-            settled = self._settled(request, pod)
-            if settled is not None:
-                return settled
-        return await self._place(request, pod)
-
-    async def _place(self, request: Request, pod: Json) -> Result:
-        try:
-            demand = Demand.of(pod)
-        except DemandError as e:
-            return Unbound(Outcome.REFUSED, str(e))
+        demand = await self._demand(request)
+        if isinstance(demand, Bound | Unbound):
+            return demand
         if demand is None:
             return await self._send(request, None, None)
         assumed = self.ledger.assume(request.uid, request.key, demand, request.node, self.now_s())
@@ -159,15 +149,30 @@ class Binder:
             return Unbound(Outcome.REFUSED, assumed.why)
         return await self._send(request, demand, assumed)
 
+    async def _demand(self, request: Request) -> Demand | Result | None:
+        """What the pod asks for (None: nothing of ours), or how it ends already. The pod is read if need be."""
+        known = self.waiting(request.uid)
+        try:
+            if known is None:
+                pod = await self.api.get(request.path)
+                return self._settled(request, pod) or Demand.of(pod)
+        except KubeError as e:
+            return Unbound(Outcome.REFUSED, f"pod {request.key} is not known here, and cannot be read: {e}")
+        except DemandError as e:
+            known = e
+        return Unbound(Outcome.REFUSED, str(known)) if isinstance(known, DemandError) else known
+
     async def _send(self, request: Request, demand: Demand | None, allocation: Allocation | None) -> Result:
         """Until it is known how it ended. While somebody waits the Binding is sent again, else the pod is read."""
-        attempt, pause_s, sent_s = self._attempts[request.uid], self.pause_s, NEVER_S
+        attempt, pause_s, late_until_s = self._attempts[request.uid], self.pause_s, NEVER_S
         while True:
             if self.mono_s() < attempt.until_s:
-                sent_s = self.mono_s()
                 result = await self._post(request, allocation)
+                if isinstance(result, _Unknown):
+                    late_until_s = max(late_until_s, self.mono_s() + result.late_s)
+                    result = None
             else:
-                result = await self._read(request, late=self.mono_s() - sent_s >= self.late_s)
+                result = await self._read(request, late=self.mono_s() >= late_until_s)
             if result is not None:
                 return result
             await self.sleep(pause_s)
@@ -175,20 +180,20 @@ class Binder:
             if demand is not None:  # the reservation must not expire while nobody knows
                 self.ledger.assume(request.uid, request.key, demand, request.node, self.now_s())
 
-    async def _post(self, request: Request, allocation: Allocation | None) -> Result | None:
-        """One try, in half of the deadline so that there is time for two. None: it may have happened or may still."""
+    async def _post(self, request: Request, allocation: Allocation | None) -> "Result | _Unknown | None":
+        """One try, in half of the deadline so that there is time for two. None: refused, and why is not known yet."""
         try:
             async with asyncio.timeout(self.deadline_s / 2):
                 await self.api.create(f"{request.path}/binding", binding(request, allocation))
         except KubeError as e:
             if e.status == 409:
                 return await self._read(request, refused=e.message)
-            if e.unanswered or e.status == 429 or e.status >= 500:
-                return None
+            if (unknown := _Unknown.after(e)) is not None:
+                return unknown
             self.ledger.forget(request.uid)
             return Unbound(Outcome.FAILED, f"pod {request.key}: {e}")
         except TimeoutError:
-            return None
+            return _Unknown(LATE_S)
         if allocation is None or self.ledger.confirm(request.uid):
             return Bound(allocation)
         return await self._read(request)  # its reservation had expired: the ledger learns from the pod
@@ -209,7 +214,7 @@ class Binder:
         if settled is not None or not (refused or late):
             return settled
         self.ledger.forget(request.uid)
-        why = refused or f"its Binding had no effect within {self.late_s:g} s"
+        why = refused or "its Binding had no effect"
         return Unbound(Outcome.CONFLICT if refused else Outcome.LOST, f"pod {request.key}: {why}")
 
     def _settled(self, request: Request, pod: Json) -> Result | None:
@@ -250,3 +255,19 @@ class _Attempt:
     node: str
     until_s: float
     task: asyncio.Task[Result]
+
+
+@dataclass(frozen=True, slots=True)
+class _Unknown:
+    """A Binding was sent that may have taken effect, or may within `late_s`."""
+
+    late_s: float
+
+    @classmethod
+    def after(cls, error: KubeError) -> Self | None:
+        """None: it certainly has not and will not, and asking again would not help."""
+        if error.unanswered:
+            return cls(0.0 if error.reason == NOT_SENT else LATE_S)
+        if error.status == 429:  # turned away at the door
+            return cls(0.0)
+        return cls(LATE_WRITE_S) if error.status >= 500 else None

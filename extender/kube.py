@@ -9,6 +9,7 @@ import structlog
 
 from extender.interest import matters
 from extender.ledger import Ledger
+from extender.placement.demand import Demand, DemandError
 from slicewise.process.kube import Json, Kube
 from slicewise.process.lease import epoch_s, lease_path
 from slicewise.process.watch import Patience, Progress, watch
@@ -41,31 +42,42 @@ class Pods:
     def __init__(self, ledger: Ledger, now_s: Clock) -> None:
         self._ledger = ledger
         self._now_s = now_s
-        self._waiting: dict[str, Json] = {}  # by uid
+        self._waiting: dict[str, Demand | DemandError] = {}  # by uid; demands, since pods are a hundred times larger
 
-    def waiting(self, uid: str) -> Json | None:
-        """The pod of a uid, if it has no node as far as is known here."""
+    def waiting(self, uid: str) -> Demand | DemandError | None:
+        """What a pod without a node asks for; None if the watch has not shown such a pod."""
         return self._waiting.get(uid)
 
     def replace(self, items: Sequence[Json]) -> None:
         ours = [pod for pod in items if matters(pod)]
-        self._waiting = {pod["metadata"]["uid"]: pod for pod in ours if _waits(pod)}
         self._ledger.replace_pods(ours, self._now_s())
+        self._waiting.clear()
+        for pod in ours:
+            self._note(pod)
 
     def upsert(self, obj: Json) -> None:
         if not matters(obj):
             return
         self._ledger.put_pod(obj)
-        uid = obj["metadata"]["uid"]
-        if _waits(obj):
-            self._waiting[uid] = obj
-        else:
-            self._waiting.pop(uid, None)
+        self._note(obj)
 
     def delete(self, obj: Json) -> None:
         uid = obj["metadata"]["uid"]
         self._waiting.pop(uid, None)
         self._ledger.drop_pod(uid)
+
+    def _note(self, pod: Json) -> None:
+        uid = pod["metadata"]["uid"]
+        self._waiting.pop(uid, None)
+        if (pod.get("spec") or {}).get("nodeName"):
+            return
+        try:
+            demand = Demand.of(pod)
+        except DemandError as e:
+            self._waiting[uid] = e
+        else:
+            if demand is not None:
+                self._waiting[uid] = demand
 
 
 class Heartbeats:
@@ -151,7 +163,3 @@ class Watches:
             return f"not synced yet: {', '.join(waiting)}"
         lost = [name for name, p in self.progress.items() if not p.current(mono_s, tolerance_s)]
         return f"no word from the API server for {tolerance_s:g} s about: {', '.join(lost)}" if lost else None
-
-
-def _waits(pod: Json) -> bool:
-    return not (pod.get("spec") or {}).get("nodeName")

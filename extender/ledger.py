@@ -16,7 +16,7 @@ from extender.placement.demand import Demand, DemandError
 from extender.placement.fleet import NO_NODE, Fleet
 from extender.placement.holding import Holding, Phase, mapping, pod_key
 from extender.placement.model import GpuProblem, Inventory, InventoryError, NoInventory, inventory_text
-from extender.placement.node import NOT_SEEN, Node, Problem
+from extender.placement.node import NOT_SEEN, Node, Problem, StaticRoom
 from extender.placement.plan import Misfit, NodeView, Prices, plan
 from extender.placement.scorers import DEFAULT, SCORERS
 from extender.placement.traffic import NO_TRAFFIC, Traffic
@@ -236,8 +236,8 @@ class Ledger:
     def holdings(self) -> tuple[Holding, ...]:
         return tuple(self._nodes[node].pods[uid] for uid, node in self._where.items())
 
-    def static_room(self, name: str) -> tuple[Counter[str], Counter[str]]:
-        """Existing MIG instances of a node by profile: those that no pod has, and all."""
+    def static_room(self, name: str) -> StaticRoom:
+        """Existing MIG instances of a node that the API has shown."""
         return self._nodes[name].static_room()
 
     def knows(self, name: str) -> bool:

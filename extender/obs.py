@@ -1,7 +1,7 @@
 """What the extender says of itself: its metrics, and one event for each thing that it did."""
 
 from collections import Counter as Tally
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import structlog
@@ -20,6 +20,8 @@ from slicewise.process.watch import Progress
 #: Seconds. Filter stops the whole scheduler while it runs, so the low end is fine.
 BUCKETS_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 SPACE: Final = "slicewise_extender"
+PROBLEMS_EVERY_S: Final = 60.0
+Clock = Callable[[], float]
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -27,9 +29,13 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 class State(Collector):
     """Gauges read from the ledger when they are asked for: nothing is counted twice, nothing drifts."""
 
-    def __init__(self, ledger: Ledger, watches: Mapping[str, Progress]) -> None:
+    def __init__(self, ledger: Ledger, watches: Mapping[str, Progress], now_s: Clock, mono_s: Clock) -> None:
         self._ledger = ledger
         self._watches = watches
+        self._now_s = now_s
+        self._mono_s = mono_s
+        self._problems = 0
+        self._counted_s = float("-inf")
 
     def collect(self) -> Iterator[Metric]:
         held: Tally[tuple[str, str]] = Tally()
@@ -47,15 +53,24 @@ class State(Collector):
         for profile, count in sorted(free_slices(self._ledger.fleet).items()):
             free.add_metric([profile], count)
         yield free
-        yield GaugeMetricFamily(
-            f"{SPACE}_problems",
-            "Contradictions that a person should look at; see /debug/state.",
-            len(self._ledger.problems()),
-        )
-        yield GaugeMetricFamily(
-            f"{SPACE}_nodes", "Nodes with an inventory that can be read.", len(self._ledger.fleet.slots)
-        )
+        problems = "Contradictions that a person should look at; see /debug/state."
+        yield GaugeMetricFamily(f"{SPACE}_problems", problems, self._count_problems())
+        nodes = "Nodes with an inventory that can be read."
+        yield GaugeMetricFamily(f"{SPACE}_nodes", nodes, len(self._ledger.fleet.slots))
+        stale = "Of these, nodes whose agent has been silent for too long."
+        yield GaugeMetricFamily(f"{SPACE}_stale_nodes", stale, self._count_stale())
         yield from self._watched()
+
+    def _count_problems(self) -> int:
+        """At most once a minute: it walks all nodes, tens of milliseconds at 5,000, and filter would wait for it."""
+        if self._mono_s() - self._counted_s >= PROBLEMS_EVERY_S:
+            self._problems, self._counted_s = len(self._ledger.problems()), self._mono_s()
+        return self._problems
+
+    def _count_stale(self) -> int:
+        fleet = self._ledger.fleet
+        renewed_s = fleet.renewed_s[list(fleet.slots.values())]
+        return int((renewed_s < self._now_s() - self._ledger.stale_after_s).sum())
 
     def _watched(self) -> Iterator[Metric]:
         synced = GaugeMetricFamily(f"{SPACE}_watch_synced", "1 after the first full list.", labels=["resource"])

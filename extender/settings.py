@@ -101,8 +101,8 @@ class Settings(BaseSettings):
         least_s = self.bind_deadline_s + self.api_timeout_s + LONGEST_PAUSE_S
         if self.assume_ttl_s <= least_s:
             raise ValueError(
-                f"assume_ttl_s {self.assume_ttl_s:g}: want more than {least_s:g} (bind_deadline_s + api_timeout_s + the "
-                f"longest pause, {LONGEST_PAUSE_S:g}); a reservation must not end before its Binding does"
+                f"assume_ttl_s {self.assume_ttl_s:g}: want more than {least_s:g}, bind_deadline_s + api_timeout_s + "
+                "the longest pause: a reservation must not end before its Binding does"
             )
         return self
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from extender.ledger import Ledger
 from extender.placement.allocation import Allocation
 from extender.placement.demand import Demand, Shape
-from extender.placement.fleet import NO_NODE, Kind, Lookup, share_size
+from extender.placement.fleet import NO_NODE, Fleet, Kind, Lookup
 from extender.placement.plan import Prices, plan
 from extender.placement.profile import Mode
 from extender.placement.reasons import reasons
@@ -209,28 +209,26 @@ def _static_fits(ledger: Ledger, demand: Demand, names: Sequence[str], fresh: Bo
     """Static MIG: existing instances that nobody has, counted by node."""
     fits = fresh.copy()
     for i in np.flatnonzero(fresh).tolist():
-        free, existing = ledger.static_room(names[i])
+        room = ledger.static_room(names[i])
         for profile, count in demand.static:
-            if existing[profile] < count:
+            exist = f"{room.existing[profile] or 'no'} existing {profile}"
+            if room.existing[profile] < count:
                 fits[i] = False
-                answer.unresolvable[names[i]] = f"{_instances(existing[profile], profile)}, wants {count}"
+                answer.failed.pop(names[i], None)
+                answer.unresolvable[names[i]] = f"{exist}, wants {count}"
                 break
-            if free[profile] < count:
+            if room.free[profile] < count:
                 fits[i] = False
-                answer.failed[names[i]] = f"{_instances(existing[profile], profile)}: {free[profile]} of {count} free"
+                answer.failed[names[i]] = f"{exist}, {room.free[profile]} of {count} free"
     answer.failed.update(dict.fromkeys(_look_closer(ledger, demand, names, fits, fresh), KEPT))
     return fits
-
-
-def _instances(count: int, profile: str) -> str:
-    return f"{count or 'no'} existing {profile} {'instance' if count == 1 else 'instances'}"
 
 
 def _static_price(ledger: Ledger, demand: Demand, name: str) -> float:
     """Fewest instances left over first."""
     if name not in ledger.fleet.slots:
         return np.inf
-    free, _ = ledger.static_room(name)
+    free = ledger.static_room(name).free
     left = [free[profile] - count for profile, count in demand.static]
     return float(sum(left)) if min(left) >= 0 else np.inf
 
@@ -244,28 +242,25 @@ def _prices(ledger: Ledger, demand: Demand, shape: Shape) -> NDArray[np.float64]
     lookup = fleet.lookup(shape)
     best = np.full(len(fleet.renewed_s), np.inf)
     for mode, room in rooms(fleet, lookup, demand).items():
-        fits = room >= demand.count
-        best = np.minimum(best, np.where(fits, _PRICE[mode](ledger, demand, lookup, prices), np.inf))
+        price = _PRICE[mode](fleet, demand, lookup, prices)
+        np.minimum(best, np.where(room >= demand.count, price, np.inf), out=best)
     return best
 
 
-def _mig_price(ledger: Ledger, demand: Demand, lookup: Lookup, prices: Prices) -> NDArray[np.float64]:
-    return _together(prices.cheapest(lookup.shape).take(ledger.fleet.state), demand.count)
+def _mig_price(fleet: Fleet, demand: Demand, lookup: Lookup, prices: Prices) -> NDArray[np.float64]:
+    return _together(prices.cheapest(lookup.shape).take(fleet.state), demand.count)
 
 
-def _share_price(ledger: Ledger, demand: Demand, lookup: Lookup, prices: Prices) -> NDArray[np.float64]:
-    fleet = ledger.fleet
+def _share_price(fleet: Fleet, demand: Demand, lookup: Lookup, prices: Prices) -> NDArray[np.float64]:
     fits = fleet.share_fits(lookup, demand.tenant)
-    mib, pct = share_size(lookup.shape, fleet.total_mib[fits])
     total, free_mib, free_pct = (a[fits].astype(np.float64) for a in (fleet.total_mib, fleet.free_mib, fleet.free_pct))
-    after = Shares(total, free_mib - mib, free_pct - pct)
+    mib, pct = (np.broadcast_to(size, fits.shape)[fits] for size in fleet.share_size(lookup))
     each = np.full(fits.shape, np.inf)
-    each[fits] = prices.shares(Shares(total, free_mib, free_pct), after)
+    each[fits] = prices.shares(Shares(total, free_mib, free_pct), Shares(total, free_mib - mib, free_pct - pct))
     return _together(each, demand.count)
 
 
-def _whole_price(ledger: Ledger, demand: Demand, lookup: Lookup, prices: Prices) -> NDArray[np.float64]:
-    fleet = ledger.fleet
+def _whole_price(fleet: Fleet, demand: Demand, lookup: Lookup, prices: Prices) -> NDArray[np.float64]:
     fits = fleet.whole_fits(lookup)
     shared = (fits & (fleet.kind == Kind.MPS)).sum(axis=0)
     return prices.whole(fits.sum(axis=0) - shared, shared, demand.count)

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from scaler.clock import Clock, Sleep
 from scaler.evaluate import NO_PAST, Decision, Past, Step, evaluate
@@ -13,6 +14,9 @@ from scaler.obs import Observer, Whose
 from scaler.signals.reading import Missing, Reading
 from scaler.sources.base import Found, Source, Subject
 from scaler.trigger import Trigger, TriggerError
+
+AT_ONCE: Final = 64
+"""Evaluations of a tick at a time: each has its sources' time-outs from its turn on, however many there are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +89,7 @@ class Engine:
         self._sleep = sleep
         self._watched: dict[Key, Watched] = {}
         self._first: set[asyncio.Task[None]] = set()
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     def admit(self, metadata: Mapping[str, str]) -> Trigger:
         """The trigger that `metadata` describe, if this server can serve it. Raises TriggerError with all faults."""
@@ -200,7 +205,7 @@ class Engine:
         return Published(Decision(replicas=None, active=active, steps=(Step("no-answer", None, None, why),)), now_s)
 
     async def _evaluate(self, watched: Watched, at_s: float) -> None:
-        async with watched.busy:
+        async with self._turns, watched.busy:
             if watched.published is None or watched.published.at_s < at_s:
                 await self._evaluate_alone(watched, at_s)
 

@@ -71,9 +71,7 @@ Name = Annotated[
 RequestsOrWork = Annotated[
     QueueTarget,
     BeforeValidator(_requests_or_work),
-    Kind(
-        "a number of requests such as 4, above 0, or seconds of work with their unit such as 30s, above 0 s and at most 3600 s"
-    ),
+    Kind("requests such as 4, above 0, or seconds of work with their unit such as 30s, above 0 s and at most 3600 s"),
 ]
 
 _BOUNDS: Final[tuple[tuple[type[Any], str, str], ...]] = (

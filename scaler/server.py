@@ -40,11 +40,11 @@ class ListenError(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Where the server listens, once it does. `engine`: to be looked at by tests."""
+    """Where the server listens, once it does. `ticks`: ends only by a defect."""
 
     address: str
     metrics_address: str
-    engine: Engine
+    ticks: asyncio.Task[None]
 
 
 def engine_of(settings: Settings, kube: KubeReader | None, observer: Observer, clock: Clock, sleep: Sleep) -> Engine:
@@ -100,6 +100,7 @@ async def serving(
     reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(engine.close)
+        stack.push_async_callback(server.stop, None)
         metrics_address = stack.enter_context(_metrics(settings.metrics_listen, registry))
         port = _bind(server, settings)
         await server.start()
@@ -109,7 +110,7 @@ async def serving(
         address = str(settings.listen.model_copy(update={"port": port}))
         log.info("scaler.listening", address=address, metrics=metrics_address, tls=settings.tls_certificate is not None)
         try:
-            yield Running(address, metrics_address, engine)
+            yield Running(address, metrics_address, ticking)
         finally:
             await healthy.enter_graceful_shutdown()
             closing.set()

@@ -4,11 +4,18 @@ import os
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+from pydantic_settings import SettingsError as SourceError
 
 PREFIX: Final = "SLICEWISE_SCALER_"
 
@@ -66,12 +73,12 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
-    listen: Address = Field(
+    listen: Annotated[Address, NoDecode] = Field(
         default=Address(host="127.0.0.1", port=9090),
         validate_default=True,
         description="Where KEDA asks. Loopback unless told otherwise: what is served decides about replicas.",
     )
-    metrics_listen: Address = Field(
+    metrics_listen: Annotated[Address, NoDecode] = Field(
         default=Address(host="127.0.0.1", port=9091), description="Where Prometheus scrapes our own /metrics."
     )
     plaintext: bool = Field(
@@ -191,6 +198,8 @@ class Settings(BaseSettings):
             settings = from_file(**overrides)
         except ValidationError as e:
             faults += [_told(error["loc"], error["msg"], error["input"]) for error in e.errors()]
+        except SourceError as e:
+            faults.append(f"environment: {e}; tables are written as JSON")
         except yaml.YAMLError as e:
             faults.append(f"{config}: not YAML: {e}")
         if faults or settings is None:

@@ -1,12 +1,12 @@
 """The one command. Each program mounts here by name and is imported only when it is used.
 
-`slicewise --help` must answer at once on a laptop that has no gRPC, numba or Kubernetes client installed, so this module
-knows only names, one-line descriptions and the extra that brings each program's dependencies.
+`slicewise --help` must answer at once on a laptop that has no gRPC, numba or Kubernetes client installed, so this
+module knows only names, one-line descriptions and the extra that brings each program's dependencies.
 """
 
 import sys
 from dataclasses import dataclass
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Annotated, Final
 
 import typer
@@ -31,7 +31,7 @@ class Program:
 
 PROGRAMS: Final = {
     "scaler": Program("scaler.__main__", "scaler", "Serve KEDA's external-scaler protocol: decide how many replicas."),
-    "extender": Program("extender.__main__", "extender", "Serve the kube-scheduler's extender: decide which GPU slice."),
+    "extender": Program("extender.__main__", "extender", "Serve kube-scheduler's extender: decide which GPU slice."),
     "agent": Program("extender.agent.__main__", "agent", "Run on a GPU node: publish its GPUs and slices."),
     "sim": Program("sim.cli", "sim", "Rehearse policies and placement offline, with the production code."),
     "demo": Program("slicewise.demo.__main__", "all", "Watch the real servers drive a simulated cluster, on loopback."),
@@ -64,6 +64,7 @@ for _name, _program in PROGRAMS.items():
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        metadata = import_module("importlib.metadata")  # slow to import, and help needs none of it
         typer.echo(f"slicewise {metadata.version('slicewise')}")
         raise typer.Exit
 

@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
             if not (ROOT / path).is_file() or (ROOT / path).read_bytes() != (Path(tmp) / path).read_bytes()
         ]
     for path in stale:
-        print(f"{path} differs from its .proto; mend it with: make proto", file=sys.stderr)
+        sys.stderr.write(f"{path} differs from its .proto; mend it with: make proto\n")
     return 1 if stale else 0
 
 

@@ -32,7 +32,8 @@ def python_files() -> list[Path]:
 
 def text_files() -> list[Path]:
     inside = [path for folder in TOP_FOLDERS for path in sorted((ROOT / folder).rglob("*"))]
-    files = [path for path in [*ROOT.glob("*"), *inside] if path.is_file() and path.suffix in TEXT_SUFFIXES]
+    top = [path for path in ROOT.glob("*") if path.name not in {".git", ".coverage"}]  # no text of ours
+    files = [path for path in [*top, *inside] if path.is_file() and path.suffix in TEXT_SUFFIXES]
     return [path for path in files if "__pycache__" not in path.parts and path != Path(__file__)]
 
 

@@ -1,7 +1,7 @@
 """The allocation record: what each container of a pod holds of which GPU. Written once, on the Binding."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Self
 
 import msgspec
@@ -128,10 +128,14 @@ class Allocation:
     """
 
     containers: tuple[ContainerGrants, ...]
+    _grants: tuple[Grant, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_grants", tuple(dict.fromkeys(g for c in self.containers for g in c.gpus)))
 
     def grants(self) -> tuple[Grant, ...]:
         """Every distinct grant, in the order of its first use."""
-        return tuple(dict.fromkeys(g for c in self.containers for g in c.gpus))
+        return self._grants
 
     def encode(self) -> str:
         """The annotation's text. Law: `Allocation.decode(a.encode()) == a`."""

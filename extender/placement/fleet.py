@@ -26,6 +26,8 @@ NOBODY: Final = -1  # tenant of an MPS GPU that nobody uses
 SEVERAL: Final = -2  # and of one that several use: nobody may join
 _MAX_LOOKUPS: Final = 1024
 
+Ints = NDArray[np.int32]
+
 # Arrays by their last axes, each with what stands where there is no GPU or no node.
 _PER_GPU: Final[Sequence[tuple[str, float]]] = (
     *((name, 0) for name in ("kind", "model", "state", "base", "total_mib", "free_mib", "free_pct", "clients_left")),
@@ -72,6 +74,7 @@ class Lookup:
     offered: NDArray[np.bool_]  # (m,) whether the shape allows the model
     texts: dict[tuple[int, int], str] = field(default_factory=dict)  # reasons written before, by count and facts
     capacities: dict[bool, tuple[int, "Capacity"]] = field(default_factory=dict)  # by `apart`, with their layout
+    sizes: list[tuple[int, Ints, Ints]] = field(default_factory=list)  # the last layout, and the share on each GPU
 
 
 class Fleet:
@@ -180,17 +183,25 @@ class Fleet:
 
     def share_room(self, lookup: Lookup, tenant: str) -> NDArray[np.signedinteger]:  # (w, n)
         """How many more MPS shares each GPU can hold for a tenant."""
-        mib, pct = share_size(lookup.shape, self.total_mib)
+        mib, pct = self.share_size(lookup)
         room = np.minimum(np.minimum(self.free_mib // mib, self.free_pct // pct), self.clients_left)
         return np.where(self.open_to(lookup, tenant), room, 0)
 
     def share_fits(self, lookup: Lookup, tenant: str) -> NDArray[np.bool_]:  # (w, n)
         """Whether each GPU can hold one more share for a tenant."""
-        mib, pct = share_size(lookup.shape, self.total_mib)
-        fits: NDArray[np.bool_] = (self.free_mib >= mib) & (self.free_pct >= pct)
+        mib, pct = self.share_size(lookup)
+        fits: NDArray[np.bool_] = self.free_mib >= mib
+        fits &= self.free_pct >= pct
         fits &= self.clients_left > 0
         fits &= self.open_to(lookup, tenant)
         return fits
+
+    def share_size(self, lookup: Lookup) -> tuple[Ints, Ints]:  # (w, n) or (1, 1) each
+        """Memory and compute of a share on each GPU. Counted once for a layout."""
+        if not lookup.sizes or lookup.sizes[0][0] != self.layout:
+            mib, pct = share_size(lookup.shape, self.total_mib)
+            lookup.sizes[:] = [(self.layout, mib, pct)]
+        return lookup.sizes[0][1:]
 
     def open_to(self, lookup: Lookup, tenant: str) -> NDArray[np.bool_]:  # (w, n)
         """Shared GPUs of a model that the shape allows, used by nobody or by this tenant."""
@@ -285,8 +296,12 @@ def _size(profile: Profile) -> tuple[int, int, str]:
     return profile.memory_mib, profile.slices, profile.short
 
 
-def share_size(shape: Shape, total_mib: NDArray[np.int32]) -> tuple[NDArray[np.int64] | int, NDArray[np.int64] | int]:
+def share_size(shape: Shape, total_mib: Ints) -> tuple[Ints, Ints]:
     """Memory and compute of a share on GPUs of `total_mib`: fit.share_mib and fit.share_pct for arrays, never 0."""
     total = total_mib.astype(np.int64)
-    mib = shape.memory_mib or np.maximum(1, total * shape.compute_pct // 100)
-    return mib, shape.compute_pct or -(-100 * shape.memory_mib // np.maximum(1, total))
+    mib = np.maximum(1, total * shape.compute_pct // 100)
+    pct = -(-100 * shape.memory_mib // np.maximum(1, total))
+    return (
+        np.full((1, 1), shape.memory_mib, np.int32) if shape.memory_mib else mib.astype(np.int32),
+        np.full((1, 1), shape.compute_pct, np.int32) if shape.compute_pct else pct.astype(np.int32),
+    )

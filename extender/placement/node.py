@@ -27,6 +27,15 @@ class Problem:
         return f"{self.node}: {self.why}"
 
 
+@dataclass(frozen=True, slots=True)
+class StaticRoom:
+    """Existing MIG instances that our agent did not make, by profile."""
+
+    existing: Counter[str]
+    free: Counter[str]  # those that no pod has
+    missing: Counter[str]  # those that pods have and that do not exist
+
+
 class Node:
     """Mutable; owned by the ledger. `usages` stand in the order of the inventory's GPUs."""
 
@@ -39,7 +48,7 @@ class Node:
         self.pods: dict[str, Holding] = {}
         self._holders: dict[str, dict[str, Holding]] = {}  # by GPU, then pod
         self._conflicts: dict[str, tuple[str, ...]] = {}
-        self._static: tuple[Counter[str], Counter[str]] | None = None  # None: to be counted again
+        self._static: StaticRoom | None = None  # None: to be counted again
 
     @property
     def gpus(self) -> tuple[Gpu, ...]:
@@ -83,53 +92,47 @@ class Node:
                 beside = [h for h in extra if h.grant.uuid == gpu.uuid]
                 left = usage(gpu, [*self._held(gpu.uuid, without), *beside])[0] if gpu.uuid in touched else now
                 gpus.append((gpu, left))
-        return NodeView(self.name, tuple(gpus), self.static_room(without & self.pods.keys())[0] - (static or Counter()))
+        return NodeView(
+            self.name, tuple(gpus), self.static_room(without & self.pods.keys()).free - (static or Counter())
+        )
 
-    def static_room(self, without: Collection[str] = ()) -> tuple[Counter[str], Counter[str]]:
-        """Existing MIG instances that pods reach through NVIDIA's plugin, by profile: those that are free, and all.
-
-        Not among them: what our agent made, and what a pod holds by its allocation.
-        """
-        if without or self._static is None:
-            capacity = self._static_capacity()
-            room = capacity - self._static_taken(without), capacity
-            if without:
-                return room
-            self._static = room
+    def static_room(self, without: Collection[str] = ()) -> StaticRoom:
+        """Existing MIG instances that pods reach through NVIDIA's plugin, not those that a pod holds by its record."""
+        if without:
+            return self._count_static(without)
+        if self._static is None:
+            self._static = self._count_static()
         return self._static
 
     def problems(self) -> list[Problem]:
         """Refused GPUs, contradictions between holders, and holders of GPUs that the node does not report."""
-        found = [Problem(self.name, f"GPU {p}") for p in self.refused]
-        found += [Problem(self.name, why) for _, whys in sorted(self._conflicts.items()) for why in whys]
-        if isinstance(self.inventory, Inventory):
-            gone = sorted(set(self._holders) - set(self.position))
-            found += [
-                Problem(self.name, f"pods {', '.join(sorted(self._holders[uuid]))} hold {uuid}, which is not reported")
-                for uuid in gone
-            ]
-            short = self._static_taken() - self._static_capacity()
-            found += [Problem(self.name, f"{n} more {p} are used than instances exist") for p, n in short.items()]
-        return found
+        if isinstance(self.inventory, NoInventory):
+            return []
+        whys = [f"GPU {refused}" for refused in self.refused]
+        for conflicts in self._conflicts.values():
+            whys += conflicts
+        for uuid in self._holders.keys() - self.position.keys():
+            whys.append(f"pods {', '.join(sorted(self._holders[uuid]))} hold {uuid}, which is not reported")
+        for profile, count in self.static_room().missing.items():
+            whys.append(f"{count} more {profile} are used than instances exist")
+        return [Problem(self.name, why) for why in sorted(whys)]
 
     def _is_held(self, uuid: str, placement: Placement) -> bool:
         return any(isinstance(h.grant, MigSlice) and h.grant.placement == placement for h in self._held(uuid))
 
-    def _static_capacity(self) -> Counter[str]:
-        return Counter(
+    def _count_static(self, without: Collection[str] = ()) -> StaticRoom:
+        existing = Counter(
             i.placement.profile
             for gpu in self.gpus
             if gpu.healthy
             for i in gpu.instances
             if not i.managed and not self._is_held(gpu.uuid, i.placement)
         )
-
-    def _static_taken(self, without: Collection[str] = ()) -> Counter[str]:
         taken: Counter[str] = Counter()
         for holding in self.pods.values():
             if holding.static and holding.uid not in without:
                 taken.update(dict(holding.static))
-        return taken
+        return StaticRoom(existing, existing - taken, taken - existing)
 
     def _held(self, uuid: str, without: Collection[str] = ()) -> list[Held]:
         holders = self._holders.get(uuid, {})

@@ -1,7 +1,7 @@
 """What a GPU model can be cut into: profiles, their legal placements and the rules that exclude one another."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -75,6 +75,13 @@ class GpuModel:
     name: str
     memory_mib: int
     profiles: tuple[Profile, ...] = ()
+    _hash: int = field(init=False, repr=False, compare=False)  # counted once: every look-up of tables asks for it
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.name, self.memory_mib, self.profiles)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     def profile(self, name: str) -> Profile | None:
         return next((p for p in self.profiles if p.name == name), None)

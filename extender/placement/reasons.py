@@ -153,8 +153,10 @@ def _full(fleet: Fleet, shape: Shape, count: int, facts: dict[str, int]) -> Iter
     if Mode.EXCLUSIVE in shape.modes:
         yield f"{_gpus(facts['gpus'])}: {facts['room']} of {count} free as a whole"
     if Mode.MIG in shape.modes and facts["gpus"]:
-        slot = f"{shape.profile.split('.', 1)[0]} slot" if shape.profile else f"slot for {shape}"
-        number = "no" if facts["room"] == 0 else f"{facts['room']} of {count}"
+        room = facts["room"]
+        slot = "slots" if room else "slot"
+        slot = f"{shape.profile.split('.', 1)[0]} {slot}" if shape.profile else f"{slot} for {shape}"
+        number = f"{room} of {count}" if room else "no"
         largest = fleet.sizes[facts["largest"]][2]
         yield f"{_gpus(facts['gpus'])}: {number} {slot}, {f'largest free {largest}' if largest else 'all taken'}"
     lack = {

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extender.placement.demand import Demand, Shape
-from extender.placement.fleet import Capacity, Fleet, Kind, Lookup, share_size
+from extender.placement.fleet import Capacity, Fleet, Kind, Lookup
 from extender.placement.profile import Mode
 from extender.placement.usage import MPS_CLIENTS
 
@@ -75,7 +75,7 @@ def _capacity(fleet: Fleet, lookup: Lookup, demand: Demand) -> Capacity:
         places = lookup.room.take(fleet.base)
         most = np.maximum(most, places.sum(axis=0))
     if Mode.MPS in shape.modes:
-        mib, pct = share_size(shape, fleet.total_mib)
+        mib, pct = fleet.share_size(lookup)
         each = np.minimum(np.minimum(fleet.total_mib // mib, 100 // pct), 1 if demand.apart else MPS_CLIENTS)
         most = np.maximum(most, np.where(shared, each, 0).sum(axis=0))
     if Mode.EXCLUSIVE in shape.modes:

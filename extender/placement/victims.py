@@ -7,6 +7,7 @@ from extender.placement.allocation import MigSlice, MpsShare
 from extender.placement.demand import Demand, Shape
 from extender.placement.fit import profile_for, share_mib, share_pct
 from extender.placement.holding import Holding, Phase
+from extender.placement.masks import tables
 from extender.placement.model import Gpu
 from extender.placement.node import Node
 from extender.placement.profile import Mode
@@ -87,17 +88,16 @@ def _mig_spots(gpu: Gpu, shape: Shape, pods: list[Holding]) -> Iterator[Pods]:
     k = profile_for(gpu.model, shape)
     if k is None:
         return
-    profile = gpu.model.profiles[k]
-    for start in profile.starts:
-        end = start + profile.size
-        yield frozenset(
-            h.uid
-            for h in pods
-            for held in h.held(gpu.uuid)
-            if isinstance(held.grant, MigSlice)
-            and held.grant.start < end
-            and start < held.grant.start + held.grant.size
-        )
+    grid = tables(gpu.model)
+    alone = [
+        (h.uid, grid.covering([held.grant.placement]))
+        for h in pods
+        for held in h.held(gpu.uuid)
+        if isinstance(held.grant, MigSlice)
+    ]
+    for p in grid.of_profile[k]:
+        # in the way: everyone beside whom, were he alone, the place would not be free
+        yield frozenset(uid for uid, state in alone if grid.next_state[state, p] < 0)
 
 
 def _share_spot(gpu: Gpu, demand: Demand, shape: Shape, pods: list[Holding]) -> Pods:

@@ -125,12 +125,12 @@ class Latency:
         measured, now = view.readings[ReadingName.P95_S], view.current
         if isinstance(measured, Missing) or not now or load.service_s > REACH * self.longest_service_s:
             return ()
+        late = measured.value > self.p95_target_s
+        if late == (self._late(now, load.rate_per_s, load.service_s) > LATE_SHARE):
+            return ()
         expected_s = sojourn_quantile(
             1 - LATE_SHARE, arrivals_per_s=load.rate_per_s, service_s=load.service_s, servers=now * self.slots
         )
-        late = measured.value > self.p95_target_s
-        if late == (expected_s > self.p95_target_s):
-            return ()
         why = f"P95 is {measured.value:g} s, the model says {expected_s:.3g} s at {now} replicas"
         if late and want < now:
             return (Step("p95-check", want, now, f"{why}: not lowered while requests are late"),)

@@ -9,7 +9,7 @@ import structlog
 
 from scaler.signals.reading import Missing, Reading, ReadingName, reading_of
 from scaler.sources.base import Found, Subject
-from scaler.sources.once import Once
+from scaler.sources.once import Once, Patience
 from slicewise.process.kube import KubeError
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -19,6 +19,7 @@ Json = Mapping[str, Any]
 RESOURCES: Final = {"Deployment": "deployments", "StatefulSet": "statefulsets", "ReplicaSet": "replicasets"}
 """For a ScaledObject whose status KEDA has not written yet."""
 
+API: Final = "Kubernetes API"
 SEGMENT: Final = r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?"
 
 
@@ -42,6 +43,7 @@ class ClusterSource:
     def __init__(self, kube: KubeReader) -> None:
         self._kube = kube
         self._asked = Once[str, Json | Missing]()
+        self._patience = Patience(limit=8)
 
     async def read(self, names: frozenset[str], subject: Subject, at_s: float) -> Found:
         target = await self._target(subject, at_s)
@@ -70,20 +72,25 @@ class ClusterSource:
         return _target(scaled_object.get("spec"), scaled_object.get("status"), subject.namespace)
 
     async def _get(self, path: str, at_s: float) -> Json | Missing:
-        return await self._asked.get(path, at_s, lambda: self._fetch(path))
+        return await self._asked.get(path, at_s, lambda: self._fetch(path, at_s))
 
-    async def _fetch(self, path: str) -> Json | Missing:
+    async def _fetch(self, path: str, at_s: float) -> Json | Missing:
+        if self._patience.ended(API, at_s):
+            why = f"left {self._patience.limit} other questions of this instant unanswered, so it was not asked"
+            return Missing(f"{API}: {why}")
         try:
             return await self._kube.get(path)
         except KubeError as e:
+            if e.unanswered:
+                self._patience.silence(API, at_s)
             log.debug("cluster.not_read", path=path, why=str(e)[:500])
-            return Missing(f"Kubernetes API: {e.reason} for {path}")
+            return Missing(f"{API}: {e.reason} for {path}")
 
 
 def _target(spec: object, status: object, namespace: str) -> Target | Missing:
     reference = spec.get("scaleTargetRef") if isinstance(spec, Mapping) else None
     if not isinstance(reference, Mapping):
-        return Missing("Kubernetes API: the ScaledObject has no scaleTargetRef")
+        return Missing(f"{API}: the ScaledObject has no scaleTargetRef")
     name, kind = reference.get("name"), reference.get("kind") or "Deployment"
     version = reference.get("apiVersion") or "apps/v1"
     # KEDA has looked up the resource of the kind: kedacore/keda apis/keda/v1alpha1 ScaledObjectStatus.
@@ -91,9 +98,9 @@ def _target(spec: object, status: object, namespace: str) -> Target | Missing:
     resource = known.get("resource") if isinstance(known, Mapping) and known.get("kind") == kind else None
     resource = resource or RESOURCES.get(kind)
     if resource is None:
-        return Missing(f"Kubernetes API: the ScaledObject's status does not say yet what a {kind} is called in paths")
+        return Missing(f"{API}: the ScaledObject's status does not say yet what a {kind} is called in paths")
     if not all(re.fullmatch(SEGMENT, str(part)) for part in (*version.split("/", 1), resource, name)):
-        return Missing(f"Kubernetes API: no path to {kind} {name!r} of {version!r}")  # a tenant wrote these
+        return Missing(f"{API}: no path to {kind} {name!r} of {version!r}")  # a tenant wrote these
     root = "/apis" if "/" in version else "/api"
     return Target(f"{root}/{version}/namespaces/{namespace}/{resource}/{name}", str(name))
 
@@ -105,5 +112,5 @@ def _count(found: Json | Missing, part: str, field: str, at_s: float) -> Reading
     section = found.get(part) or {}
     value = section.get(field, 0) if isinstance(section, Mapping) else None
     if not isinstance(value, int):
-        return Missing(f"Kubernetes API: {part}.{field} is not a number")
+        return Missing(f"{API}: {part}.{field} is not a number")
     return reading_of(value, at_s)

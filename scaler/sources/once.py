@@ -31,3 +31,23 @@ class Once(Generic[K, V]):
         for task in self._open:
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
+
+
+class Patience:
+    """Counts the questions of one instant that somebody left unanswered, so that a silent one does not take all day.
+
+    With hundreds of questions queued, waiting out each time-out would make every answer too old to be used.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._at_s: float | None = None
+        self._silences: dict[str, int] = {}
+
+    def ended(self, who: str, at_s: float) -> bool:
+        return at_s == self._at_s and self._silences.get(who, 0) >= self.limit
+
+    def silence(self, who: str, at_s: float) -> None:
+        if at_s != self._at_s:
+            self._at_s, self._silences = at_s, {}
+        self._silences[who] = self._silences.get(who, 0) + 1

@@ -71,12 +71,13 @@ def escaped(text: str) -> str:
 
 def variables(subject: Subject) -> dict[str, str]:
     namespace, workload = quoted(subject.namespace), quoted(subject.workload or "")
-    pod = escaped(subject.workload or "")
+    # A Deployment's pods are NAME-HASH-ID, a StatefulSet's NAME-INDEX. No more dashes than that: pods of a workload
+    # whose name only begins alike have more.
+    pods = f"{escaped(subject.workload or '')}-([a-z0-9]{{1,10}}-[a-z0-9]{{5}}|[0-9]+)"
     return {
-        # A Deployment's pods are NAME-HASH-ID, a StatefulSet's NAME-INDEX. Two dashes exactly: pods of a workload
-        # whose name only begins alike have more.
-        "pods": f'namespace="{namespace}",pod=~"{pod}-([a-z0-9]{{1,10}}-[a-z0-9]{{5}}|[0-9]+)"',
-        "gateway": f'namespace="{namespace}",workload="{workload}"',
+        "pods": f'namespace="{namespace}",pod=~"{pods}"',
+        # Pods may carry such a label too; what they say is not a gateway's word on the whole workload.
+        "gateway": f'namespace="{namespace}",workload="{workload}",pod!~"{pods}"',
         "namespace": namespace,
         "workload": workload,
         "window": f"{subject.window_s:.0f}s" if subject.window_s.is_integer() else f"{subject.window_s * 1000:.0f}ms",

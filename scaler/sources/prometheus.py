@@ -19,7 +19,7 @@ from urllib3.util.retry import Retry
 
 from scaler.signals.reading import Missing, Reading, Sample, reading_of
 from scaler.sources.base import Found, Subject
-from scaler.sources.once import Once
+from scaler.sources.once import Once, Patience
 from scaler.sources.presets import Preset, Question, newest_query, seen_query
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -50,6 +50,8 @@ class PrometheusSource:
         self._connections = {name: _connect(backend, timeout_s) for name, backend in backends.items()}
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="prometheus")
         self._asked = Once[tuple[str, str], Reading]()
+        self._free = asyncio.Semaphore(threads)
+        self._patience = Patience(limit=threads)
 
     async def read(self, names: frozenset[str], subject: Subject, at_s: float) -> Found:
         if subject.workload is None:
@@ -90,7 +92,14 @@ class PrometheusSource:
         return replace(reading, at_s=taken_s, pods=pods)
 
     async def _ask(self, backend: str, query: str, at_s: float) -> Reading:
-        return await self._asked.get((backend, query), at_s, lambda: self._fetch(backend, query, at_s))
+        return await self._asked.get((backend, query), at_s, lambda: self._in_turn(backend, query, at_s))
+
+    async def _in_turn(self, backend: str, query: str, at_s: float) -> Reading:
+        async with self._free:  # the time-out is for the answer, not for the wait in our own line
+            if self._patience.ended(backend, at_s):
+                why = f"left {self._patience.limit} other questions of this instant unanswered, so it was not asked"
+                return Missing(f"backend {backend!r}: {why}")
+            return await self._fetch(backend, query, at_s)
 
     async def _fetch(self, backend: str, query: str, at_s: float) -> Reading:
         connection = self._connections[backend]
@@ -101,6 +110,7 @@ class PrometheusSource:
             async with asyncio.timeout(self._timeout_s):
                 answer = await loop.run_in_executor(self._threads, lambda: connection.custom_query(query, params))
         except (TimeoutError, Timeout):
+            self._patience.silence(backend, at_s)
             return Missing(f"backend {backend!r}: no answer within {self._timeout_s:g} s")
         except PrometheusApiClientException as e:
             log.debug("prometheus.refused", backend=backend, query=query, why=str(e)[:500])

@@ -1,113 +1,133 @@
 """Compiled: one iteration of a replica, from what is scheduled to what has ended."""
 
+import numpy as np
+
 from sim.serving import state as s
-from sim.serving.caches import blocks, keep, take
+from sim.serving.caches import blocks, give_back, keep, room, take
 from sim.serving.heaps import push, update
 from sim.serving.jit import compiled
-from sim.serving.runs import forget, idle, pass_iterations, run_ps, set_end, touch
+from sim.serving.pool import BUCKETS_S
+from sim.serving.runs import forget, idle, new_blocks, pass_iterations, run_ps, set_end, touch
 from sim.serving.state import NEVER, NONE, State
 from sim.serving.times import BLOCK_TOKENS
 
 PS_PER_US = 1_000_000
+BUCKETS_US = np.array([round(bound * 1e6) for bound in BUCKETS_S], np.int64)
 
 
 @compiled
 def start(st: State, slot: int) -> None:
     """Gives work to an idle replica that has some."""
-    shape = st.shape[st.slot[slot, s.SHAPE]]
-    budget, preempted = schedule_batch(st, slot, shape[s.BUDGET])
-    scheduled = st.slot[slot, s.BATCH]
-    while not preempted and st.slot[slot, s.Q_HEAD] != NONE and budget > 0:
-        if st.slot[slot, s.BATCH] >= shape[s.MAX_RUNNING] or not admit(st, slot, budget):
+    preempted = extend(st, slot)
+    budget = prefill(st, slot, st.slot[slot, s.BUDGET] - st.slot[slot, s.DECODING])
+    while not preempted and budget > 0 and st.slot[slot, s.Q_HEAD] != NONE:
+        if st.slot[slot, s.BATCH] >= st.slot[slot, s.MAX_RUNNING] or not admit(st, slot, budget):
             break
-        budget -= st.batch[slot, st.slot[slot, s.BATCH] - 1, s.WORK]
-        scheduled = st.slot[slot, s.BATCH]
-    tokens, decoding, kv, attention = 0, 0, 0, 0
-    for i in range(scheduled):
-        place = st.batch[slot, i]
-        work, computed = place[s.WORK], place[s.COMPUTED]
-        if work == 0:
-            continue
-        if decodes(st, place):
+        budget -= st.batch[slot, s.WORK, st.slot[slot, s.BATCH] - 1]
+    decoding, kv = st.slot[slot, s.DECODING], st.slot[slot, s.KV] + st.slot[slot, s.DECODING]
+    tokens, attention = 0, 0
+    for i in range(decoding, st.slot[slot, s.BATCH]):
+        work, computed = st.batch[slot, s.WORK, i], st.batch[slot, s.COMPUTED, i]
+        if work > 0 and like_decoding(st, slot, i):
             decoding += 1
             kv += computed + 1
         else:
             tokens += work
-            attention += max(work, shape[s.FLOOR]) * (2 * computed + work)
-    ends_ps = iteration_ps(shape, decoding, kv, tokens, attention)
+            attention += max(work, st.slot[slot, s.FLOOR]) * (2 * computed + work) if work else 0
+    lasts_ps = iteration_ps(st, slot, (decoding, kv), (tokens, attention))
     st.slot[slot, s.STARTED] = st.now[s.NOW]
     st.slot[slot, s.STEPS] = 0
-    if tokens == 0 and not preempted and decoding == st.slot[slot, s.BATCH]:
-        st.slot[slot, s.BASE] = ends_ps
-        st.slot[slot, s.SLOPE] = shape[s.C2] * decoding
-        st.slot[slot, s.STEPS] = undisturbed(st, slot)
-        ends_ps = run_ps(ends_ps, st.slot[slot, s.SLOPE], st.slot[slot, s.STEPS])
-    set_end(st, slot, st.now[s.NOW] + ends_ps)
+    if st.slot[slot, s.DECODING] == st.slot[slot, s.BATCH] and not preempted:
+        slope, k = st.slot[slot, s.C2] * decoding, undisturbed(st, slot)
+        st.slot[slot, s.BASE], st.slot[slot, s.SLOPE], st.slot[slot, s.STEPS] = lasts_ps, slope, k
+        lasts_ps = run_ps(lasts_ps, slope, k)
+    set_end(st, slot, st.now[s.NOW] + lasts_ps)
 
 
 @compiled
-def decodes(st: State, place: s.I64) -> bool:
-    left = st.prompt[place[s.ROW]] + place[s.GENERATED] - place[s.COMPUTED]
-    return bool(place[s.GENERATED] > 0 and left == 1)
-
-
-@compiled
-def iteration_ps(shape: s.I64, decoding: int, kv: int, tokens: int, attention: int) -> int:
-    """As `Times.iteration_ps`; `tokens` and `attention` are the prefill's."""
+def iteration_ps(st: State, slot: int, decode: tuple[int, int], prefill: tuple[int, int]) -> int:
+    """As `Times.iteration_ps`. `decode`: sequences and KV tokens; `prefill`: tokens and attention."""
+    (decoding, kv), (tokens, attention) = decode, prefill
     n = decoding + tokens
-    time_ps = max(shape[s.A0] + shape[s.A1] * n, shape[s.B0] + shape[s.B1] * n) + shape[s.FIXED]
+    memory_ps = st.slot[slot, s.A0] + st.slot[slot, s.A1] * n
+    compute_ps = st.slot[slot, s.B0] + st.slot[slot, s.B1] * n
+    time_ps = max(memory_ps, compute_ps) + st.slot[slot, s.FIXED]
     if tokens:
-        time_ps += shape[s.P0] + shape[s.P1] * attention + shape[s.P2] * tokens
-        return int(time_ps + shape[s.MIXED_C1] * decoding + shape[s.MIXED_C2] * kv)
-    return int(time_ps + shape[s.C0] + shape[s.C1] * decoding + shape[s.C2] * kv)
+        time_ps += st.slot[slot, s.P0] + st.slot[slot, s.P1] * attention + st.slot[slot, s.P2] * tokens
+        return int(time_ps + st.slot[slot, s.MIXED_C1] * decoding + st.slot[slot, s.MIXED_C2] * kv)
+    return int(time_ps + st.slot[slot, s.C0] + st.slot[slot, s.C1] * decoding + st.slot[slot, s.C2] * kv)
 
 
 @compiled
 def undisturbed(st: State, slot: int) -> int:
     """How many iterations pass until the first request ends, or blocks might run out."""
-    batch = st.slot[slot, s.BATCH]
-    k = NEVER
-    for i in range(batch):
-        place = st.batch[slot, i]
-        k = min(k, st.output[place[s.ROW]] - place[s.GENERATED])
-    room = st.slot[slot, s.FREE] + st.slot[slot, s.CACHED]
-    return int(min(k, 1 + BLOCK_TOKENS * (room // batch)))
+    to_finish = st.slot[slot, s.FIRST_FINISH] - st.slot[slot, s.ITERATION]
+    return int(min(to_finish, 1 + BLOCK_TOKENS * (room(st, slot) // st.slot[slot, s.DECODING])))
 
 
 @compiled
-def schedule_batch(st: State, slot: int, budget: int) -> tuple[int, bool]:
-    """Work for those that run, in the order in which they came; the last give way where blocks run out."""
-    preempted, i = False, 0
-    while i < st.slot[slot, s.BATCH]:
-        place = st.batch[slot, i]
-        work = min(st.prompt[place[s.ROW]] + place[s.GENERATED] - place[s.COMPUTED], budget)
-        place[s.WORK] = work
-        while work > 0 and i < st.slot[slot, s.BATCH] and blocks(place[s.COMPUTED] + work) > place[s.BLOCKS]:
-            if take(st, slot, 1):
-                place[s.BLOCKS] += 1
-            else:
-                preempted = True
+def extend(st: State, slot: int) -> bool:
+    """Blocks for those that decode; where they run out the last of the batch give way. Answers whether any did."""
+    need = new_blocks(st, slot, st.slot[slot, s.ITERATION])
+    if need <= room(st, slot):
+        take(st, slot, need)
+        return False
+    i = 0
+    while i < st.slot[slot, s.DECODING]:
+        if (st.batch[slot, s.START, i] + st.slot[slot, s.ITERATION]) % BLOCK_TOKENS == 0:
+            while room(st, slot) < 1 and i < st.slot[slot, s.BATCH]:
                 preempt(st, slot)
-        if i >= st.slot[slot, s.BATCH]:
-            break
-        budget -= work
+            if i == st.slot[slot, s.BATCH]:
+                break
+            take(st, slot, 1)
         i += 1
-    return budget, preempted
+    return True
+
+
+@compiled
+def prefill(st: State, slot: int, budget: int) -> int:
+    """Work for prompts that are not computed yet; answers what is left of the budget."""
+    for i in range(st.slot[slot, s.DECODING], st.slot[slot, s.BATCH]):
+        work = min(left_of(st, slot, i), budget)
+        st.batch[slot, s.WORK, i] = work
+        budget -= work
+    return budget
+
+
+@compiled
+def left_of(st: State, slot: int, i: int) -> int:
+    """Tokens that a place has to compute before it decodes."""
+    target = st.what[st.batch[slot, s.ROW, i], s.PROMPT] + st.batch[slot, s.GENERATED, i]
+    return int(target - st.batch[slot, s.COMPUTED, i])
+
+
+@compiled
+def like_decoding(st: State, slot: int, i: int) -> bool:
+    """A preempted request that has but its newest token to compute again."""
+    return bool(st.batch[slot, s.GENERATED, i] > 0 and left_of(st, slot, i) == 1)
 
 
 @compiled
 def preempt(st: State, slot: int) -> None:
     """The last of the batch gives its blocks back and starts again from the head of the queue."""
     last = st.slot[slot, s.BATCH] - 1
-    place = st.batch[slot, last]
-    row = place[s.ROW]
+    row = st.batch[slot, s.ROW, last]
+    if last < st.slot[slot, s.DECODING]:
+        computed = st.batch[slot, s.START, last] + st.slot[slot, s.ITERATION]
+        generated = computed - st.what[row, s.PROMPT] + 1
+        held = blocks(computed)
+        stop_decoding(st, slot, last)
+        st.slot[slot, s.FIRST_FINISH] = first_finish(st, slot, last)
+    else:
+        generated = st.batch[slot, s.GENERATED, last]
+        held = blocks(st.what[row, s.PROMPT] + generated)
     st.slot[slot, s.BATCH] = last
-    st.slot[slot, s.FREE] += place[s.BLOCKS]
-    st.counters[slot, s.PREEMPTED] += 1
-    st.request[row, s.SO_FAR] = place[s.GENERATED]
-    st.request[row, s.STATUS] = s.QUEUED
+    give_back(st, slot, held)
+    st.slot[slot, s.PREEMPTED] += 1
+    st.what[row, s.SO_FAR] = generated
+    st.what[row, s.STATUS] = s.QUEUED
     head = st.slot[slot, s.Q_HEAD]
-    st.request[row, s.NEXT] = head
+    st.what[row, s.NEXT] = head
     st.slot[slot, s.Q_HEAD] = row
     if head == NONE:
         st.slot[slot, s.Q_TAIL] = row
@@ -115,12 +135,28 @@ def preempt(st: State, slot: int) -> None:
 
 
 @compiled
+def stop_decoding(st: State, slot: int, i: int) -> None:
+    begin = st.batch[slot, s.START, i]
+    st.slot[slot, s.PHASES + begin % BLOCK_TOKENS] -= 1
+    st.slot[slot, s.KV] -= begin + st.slot[slot, s.ITERATION]
+    st.slot[slot, s.DECODING] -= 1
+
+
+@compiled
+def first_finish(st: State, slot: int, places: int) -> int:
+    first = NEVER
+    for i in range(places):
+        first = min(first, st.batch[slot, s.FINISH_AT, i])
+    return first
+
+
+@compiled
 def admit(st: State, slot: int, budget: int) -> bool:
     """The head of the queue joins the batch if its whole prompt has room, what the cache has of it included."""
     row = st.slot[slot, s.Q_HEAD]
-    session = st.session_of[row]
-    target = st.prompt[row] + st.request[row, s.SO_FAR]
-    if blocks(target) > st.slot[slot, s.FREE] + st.slot[slot, s.CACHED]:
+    session, generated = st.what[row, s.SESSION], st.what[row, s.SO_FAR]
+    target = st.what[row, s.PROMPT] + generated
+    if blocks(target) > room(st, slot):
         return False
     reused = 0
     if session != NONE:
@@ -129,108 +165,148 @@ def admit(st: State, slot: int, budget: int) -> bool:
         if st.session[session, s.HOME] == slot:
             reused = min(st.session[session, s.KEPT], known)
         forget(st, session, slot)
-        st.slot[slot, s.FREE] -= reused
-        st.counters[slot, s.LOST_TOKENS] += (known - reused) * BLOCK_TOKENS
-    take(st, slot, blocks(target) - reused)
-    st.counters[slot, s.CACHED_TOKENS] += reused * BLOCK_TOKENS
-    if st.request[row, s.SCHEDULED] < 0:
-        st.request[row, s.SCHEDULED] = st.now[s.NOW]
-    st.request[row, s.STATUS] = s.RUNNING
-    after = st.request[row, s.NEXT]
+        st.slot[slot, s.LOST_TOKENS] += (known - reused) * BLOCK_TOKENS
+    take(st, slot, blocks(target))
+    st.slot[slot, s.CACHED_TOKENS] += reused * BLOCK_TOKENS
+    if st.when[row, s.SCHEDULED] < 0:
+        st.when[row, s.SCHEDULED] = st.now[s.NOW]
+    st.what[row, s.STATUS] = s.RUNNING
+    after = st.what[row, s.NEXT]
     st.slot[slot, s.Q_HEAD] = after
     if after == NONE:
         st.slot[slot, s.Q_TAIL] = NONE
     st.slot[slot, s.Q_LEN] -= 1
-    place = st.batch[slot, st.slot[slot, s.BATCH]]
-    place[s.ROW] = row
-    place[s.COMPUTED] = reused * BLOCK_TOKENS
-    place[s.GENERATED] = st.request[row, s.SO_FAR]
-    place[s.BLOCKS] = blocks(target)
-    place[s.WORK] = min(target - place[s.COMPUTED], budget)
-    st.slot[slot, s.BATCH] += 1
+    i = st.slot[slot, s.BATCH]
+    st.batch[slot, s.ROW, i] = row
+    st.batch[slot, s.COMPUTED, i] = reused * BLOCK_TOKENS
+    st.batch[slot, s.GENERATED, i] = generated
+    st.batch[slot, s.WORK, i] = min(target - reused * BLOCK_TOKENS, budget)
+    st.slot[slot, s.BATCH] = i + 1
     return True
 
 
 @compiled
 def end_iteration(st: State, slot: int) -> None:
     """The iteration, or the last of a run, has ended now."""
+    prefilling = st.slot[slot, s.DECODING]
     if st.slot[slot, s.STEPS] > 0:
         pass_iterations(st, slot, st.slot[slot, s.STEPS])
-        for i in range(st.slot[slot, s.BATCH]):
-            if st.batch[slot, i, s.GENERATED] == st.output[st.batch[slot, i, s.ROW]]:
-                finish(st, slot, st.batch[slot, i])
     else:
         st.slot[slot, s.BUSY] += st.now[s.NOW] - st.slot[slot, s.STARTED]
-        for i in range(st.slot[slot, s.BATCH]):
-            end_work(st, slot, st.batch[slot, i])
-    left = 0
-    for i in range(st.slot[slot, s.BATCH]):
-        if st.request[st.batch[slot, i, s.ROW], s.STATUS] == s.RUNNING:
-            if left < i:
-                st.batch[slot, left, :] = st.batch[slot, i, :]
-            left += 1
-    st.slot[slot, s.BATCH] = left
+        st.slot[slot, s.ITERATION] += 1
+        st.slot[slot, s.KV] += prefilling
+        st.slot[slot, s.GENERATED_TOKENS] += prefilling
+    if st.slot[slot, s.ITERATION] == st.slot[slot, s.FIRST_FINISH]:
+        prefilling = finish_decoding(st, slot)
+    if prefilling < st.slot[slot, s.BATCH]:
+        end_prefill(st, slot, prefilling)
     idle(st, slot)
     touch(st, slot)
 
 
 @compiled
-def end_work(st: State, slot: int, place: s.I64) -> None:
-    work, row = place[s.WORK], place[s.ROW]
-    if work == 0:
-        return
-    if not decodes(st, place):
-        st.counters[slot, s.PROMPT_TOKENS] += work
-    place[s.COMPUTED] += work
-    if place[s.COMPUTED] == st.prompt[row] + place[s.GENERATED]:
-        place[s.GENERATED] += 1
-        st.counters[slot, s.GENERATED_TOKENS] += 1
-        if st.request[row, s.FIRST] < 0:
-            st.request[row, s.FIRST] = st.now[s.NOW]
-        if place[s.GENERATED] == st.output[row]:
-            finish(st, slot, place)
+def finish_decoding(st: State, slot: int) -> int:
+    """Those that have their last token leave, the others close up; answers where the prefilling places begin."""
+    left, decoding, iteration = 0, st.slot[slot, s.DECODING], st.slot[slot, s.ITERATION]
+    for i in range(st.slot[slot, s.BATCH]):
+        if i < decoding and st.batch[slot, s.FINISH_AT, i] == iteration:
+            stop_decoding(st, slot, i)
+            finish(st, slot, st.batch[slot, s.ROW, i])
+            continue
+        close_up(st, slot, i, left)
+        left += 1
+    st.slot[slot, s.BATCH] = left
+    st.slot[slot, s.FIRST_FINISH] = first_finish(st, slot, st.slot[slot, s.DECODING])
+    return int(st.slot[slot, s.DECODING])
 
 
 @compiled
-def finish(st: State, slot: int, place: s.I64) -> None:
-    row, now_ps = place[s.ROW], st.now[s.NOW]
-    request, counters = st.request[row], st.counters[slot]
-    request[s.STATUS] = s.FINISHED
-    request[s.DONE] = now_ps
-    latency_us = (now_ps - request[s.ROUTED]) // PS_PER_US
-    counters[s.FINISHES] += 1
-    counters[s.LATENCY_US] += latency_us
-    counters[s.WAITED_US] += (request[s.SCHEDULED] - request[s.ROUTED]) // PS_PER_US
+def close_up(st: State, slot: int, i: int, to: int) -> None:
+    if to < i:
+        for field in range(4):
+            st.batch[slot, field, to] = st.batch[slot, field, i]
+
+
+@compiled
+def end_prefill(st: State, slot: int, begin: int) -> None:
+    """What was computed of prompts; those that are through have their first token and decode from now on."""
+    left = begin
+    for i in range(begin, st.slot[slot, s.BATCH]):
+        row, work = st.batch[slot, s.ROW, i], st.batch[slot, s.WORK, i]
+        if work > 0 and not like_decoding(st, slot, i):
+            st.slot[slot, s.PROMPT_TOKENS] += work
+        st.batch[slot, s.COMPUTED, i] += work
+        if work > 0 and left_of(st, slot, i) == 0:
+            generated = st.batch[slot, s.GENERATED, i] + 1
+            st.slot[slot, s.GENERATED_TOKENS] += 1
+            if st.when[row, s.FIRST] < 0:
+                st.when[row, s.FIRST] = st.now[s.NOW]
+            if generated == st.what[row, s.OUTPUT]:
+                finish(st, slot, row)
+                continue
+            decode_from_now(st, slot, i)
+        close_up(st, slot, i, left)
+        left += 1
+    st.slot[slot, s.BATCH] = left
+
+
+@compiled
+def decode_from_now(st: State, slot: int, i: int) -> None:
+    row, iteration = st.batch[slot, s.ROW, i], st.slot[slot, s.ITERATION]
+    computed = st.batch[slot, s.COMPUTED, i]
+    begin = computed - iteration
+    finish_at = st.what[row, s.PROMPT] + st.what[row, s.OUTPUT] - 1 - begin
+    st.batch[slot, s.START, i] = begin
+    st.batch[slot, s.FINISH_AT, i] = finish_at
+    st.slot[slot, s.PHASES + begin % BLOCK_TOKENS] += 1
+    st.slot[slot, s.KV] += computed
+    st.slot[slot, s.DECODING] += 1
+    st.slot[slot, s.FIRST_FINISH] = min(st.slot[slot, s.FIRST_FINISH], finish_at)
+
+
+@compiled
+def finish(st: State, slot: int, row: int) -> None:
+    """The request has its last token; what it computed stays as its session's cache."""
+    now_ps, routed_ps = st.now[s.NOW], st.when[row, s.ROUTED]
+    st.what[row, s.STATUS] = s.FINISHED
+    st.when[row, s.DONE] = now_ps
+    latency_us = (now_ps - routed_ps) // PS_PER_US
+    st.slot[slot, s.FINISHES] += 1
+    st.slot[slot, s.LATENCY_US] += latency_us
+    st.slot[slot, s.WAITED_US] += (st.when[row, s.SCHEDULED] - routed_ps) // PS_PER_US
     bucket = 0
-    while bucket < len(st.buckets_us) and latency_us > st.buckets_us[bucket]:
+    while bucket < len(BUCKETS_US) and latency_us > BUCKETS_US[bucket]:
         bucket += 1
-    counters[s.BUCKET + bucket] += 1
-    update(st.loads, slot, loaded(st, slot, -1))
-    session = st.session_of[row]
+    st.slot[slot, s.BUCKET + bucket] += 1
+    change_load(st, slot, -1)
+    computed = st.what[row, s.PROMPT] + st.what[row, s.OUTPUT] - 1
+    give_back(st, slot, blocks(computed))
+    session = st.what[row, s.SESSION]
     if session == NONE:
-        st.slot[slot, s.FREE] += place[s.BLOCKS]
         return
-    kept = place[s.COMPUTED] // BLOCK_TOKENS
-    st.slot[slot, s.FREE] += place[s.BLOCKS] - kept
+    kept = computed // BLOCK_TOKENS
     if kept:
+        st.slot[slot, s.FREE] -= kept
         keep(st, slot, session, kept)
-    st.session[session, s.KNOWN] = place[s.COMPUTED]
-    if st.follows[row]:
-        push(st.later_ps, st.later_row, st.now[s.LATER], now_ps + st.wait[row + 1], row + 1)
-        st.now[s.LATER] += 1
-    if not st.follows[row] or st.human[row + 1]:
+    st.session[session, s.KNOWN] = computed
+    follows = st.what[row, s.FLAGS] & s.FOLLOWS
+    if follows:
+        push(st, now_ps + st.when[row + 1, s.ARRIVAL], row + 1)
+    if not follows or st.what[row + 1, s.FLAGS] & s.HUMAN:
         move(st, session, NONE)
 
 
 @compiled
-def loaded(st: State, slot: int, change: int) -> int:
-    """The slot's leaf in the tree of loads: NEVER where it takes no requests."""
-    leaf = st.loads[len(st.slot) + slot]
-    return int(leaf if leaf == NEVER else leaf + change)
+def change_load(st: State, slot: int, change: int) -> None:
+    """Only replicas that take requests are in the tree of loads."""
+    leaf = st.tree[s.LOAD_TREE, len(st.slot) + slot]
+    if leaf != NEVER:
+        update(st.tree, s.LOAD_TREE, slot, leaf + change)
 
 
 @compiled
 def move(st: State, session: int, slot: int) -> None:
+    """A session is alive in one replica, or nowhere (NONE)."""
     before = st.session[session, s.ALIVE]
     if before != NONE:
         st.slot[before, s.SESSIONS] -= 1

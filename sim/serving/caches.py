@@ -43,18 +43,32 @@ def keep(st: State, slot: int, session: int, count: int) -> None:
 
 
 @compiled
-def take(st: State, slot: int, count: int) -> bool:
-    """Blocks for a request; caches are evicted from the longest unused, from its end."""
-    free = st.slot[slot, s.FREE]
-    if count > free + st.slot[slot, s.CACHED]:
-        return False
-    while free < count:
+def take(st: State, slot: int, count: int) -> None:
+    """Blocks for requests, of which there are enough; caches are evicted from the longest unused, from its end."""
+    st.slot[slot, s.HELD_BLOCKS] += count
+    st.slot[slot, s.FREE] -= count
+    if st.slot[slot, s.FREE] < 0:
+        evict(st, slot)
+
+
+@compiled
+def evict(st: State, slot: int) -> None:
+    while st.slot[slot, s.FREE] < 0:
         session = st.slot[slot, s.LRU_HEAD]
-        part = min(st.session[session, s.KEPT], count - free)
-        free += part
+        part = min(st.session[session, s.KEPT], -st.slot[slot, s.FREE])
+        st.slot[slot, s.FREE] += part
         st.slot[slot, s.CACHED] -= part
         st.session[session, s.KEPT] -= part
         if st.session[session, s.KEPT] == 0:
             unlink(st, slot, session)
-    st.slot[slot, s.FREE] = free - count
-    return True
+
+
+@compiled
+def give_back(st: State, slot: int, count: int) -> None:
+    st.slot[slot, s.HELD_BLOCKS] -= count
+    st.slot[slot, s.FREE] += count
+
+
+@compiled
+def room(st: State, slot: int) -> int:
+    return int(st.slot[slot, s.FREE] + st.slot[slot, s.CACHED])

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from sim.serving import state as s
 from sim.serving import steps
 from sim.serving.heaps import update
-from sim.serving.pool import COUNTERS, PS_PER_US, Outcome, Readout, Shape, Status
+from sim.serving.pool import COUNTERS, PS_PER_US, Counter, Outcome, Readout, Shape, Status
 from sim.serving.state import NEVER, NONE
 from sim.serving.turns import NO_SESSION, Turns
 
@@ -19,67 +19,60 @@ class CompiledPool:
     def __init__(self, turns: Turns) -> None:
         self.turns = turns
         self._state = s.initial(turns, _SLOTS_AT_FIRST, 1)
-        self._shapes: dict[Shape, int] = {}
         self._gone = np.zeros(COUNTERS, np.int64)
 
     def run_until(self, until_ps: int) -> None:
         steps.advance(self._state, until_ps)
 
     def add(self, shape: Shape) -> int:
-        number = self._register(shape)
         free = np.flatnonzero(self._state.slot[:, s.USED] == 0)
-        if not len(free):
-            slots = len(self._state.slot)
-            self._state = s.grown(self._state, 2 * slots, self._state.batch.shape[1])
-            free = np.array([slots])
-        st, slot = self._state, int(free[0])
-        st.slot[slot] = s.empty_slots(1)[0]
+        slots, places = len(self._state.slot), self._state.batch.shape[2]
+        if not len(free) or shape.max_running > places:
+            wanted = slots if len(free) else 2 * slots
+            self._state = s.grown(self._state, wanted, max(places, shape.max_running))
+        st, slot = self._state, int(free[0]) if len(free) else slots
+        self._clear(slot)
         st.slot[slot, [s.USED, s.READY]] = 1
-        st.slot[slot, s.SHAPE] = number
+        st.slot[slot, s.SHAPE : s.PHASES] = s.shape_row(shape)
         st.slot[slot, s.FREE] = shape.kv_blocks
-        st.counters[slot] = 0
-        update(st.loads, slot, 0)
+        update(st.tree, s.LOAD_TREE, slot, 0)
         steps.release(st)
         return slot
 
-    def _register(self, shape: Shape) -> int:
-        if shape not in self._shapes:
-            self._shapes[shape] = len(self._shapes)
-            table = np.array([s.shape_row(known) for known in self._shapes], np.int64)
-            self._state = self._state._replace(shape=table)
-            if shape.max_running > self._state.batch.shape[1]:
-                self._state = s.grown(self._state, len(self._state.slot), shape.max_running)
-        return self._shapes[shape]
+    def _clear(self, slot: int) -> None:
+        """Empty, but where it was in the chain of those to start it stays."""
+        row = self._state.slot[slot]
+        chained = row[[s.IS_TOUCHED, s.NEXT_TOUCHED]].copy()
+        row[:] = s.empty_slots(1)[0]
+        row[[s.IS_TOUCHED, s.NEXT_TOUCHED]] = chained
 
     def drain(self, slot: int) -> None:
         self._state.slot[slot, s.READY] = 0
-        update(self._state.loads, slot, NEVER)
+        update(self._state.tree, s.LOAD_TREE, slot, NEVER)
 
     def remove(self, slot: int) -> int:
-        st = self._state
         self._gone += self.read((slot,)).counters[0]
-        dropped = steps.drop_all(st, slot)
-        st.slot[slot] = s.empty_slots(1)[0]
-        st.slot[slot, s.IS_TOUCHED] = int(slot in st.touched[: st.now[s.TOUCHED]])
-        update(st.loads, slot, NEVER)
-        update(st.ends, slot, NEVER)
-        return int(dropped)
+        dropped = steps.drop_all(self._state, slot)
+        self._clear(slot)
+        update(self._state.tree, s.LOAD_TREE, slot, NEVER)
+        update(self._state.tree, s.END_TREE, slot, NEVER)
+        return dropped
 
     def load(self, slot: int) -> int:
         return int(self._state.slot[slot, s.BATCH] + self._state.slot[slot, s.Q_LEN])
 
     def read(self, slots: tuple[int, ...]) -> Readout:
         st, chosen = self._state, np.array(slots, np.int64)
-        used = np.zeros(len(slots), np.int64)
-        steps.settle_all(st, chosen, used)
-        counters = st.counters[chosen]
-        counters[:, s.BUSY_US] = st.slot[chosen, s.BUSY] // PS_PER_US
+        steps.settle_all(st, chosen)
+        rows = st.slot[chosen]
+        counters = rows[:, s.COUNTS :].copy()
+        counters[:, Counter.BUSY_US] = rows[:, s.BUSY] // PS_PER_US
         return Readout(
             slots=slots,
-            queued=st.slot[chosen, s.Q_LEN],
-            running=st.slot[chosen, s.BATCH],
-            sessions=st.slot[chosen, s.SESSIONS],
-            kv_used=used,
+            queued=rows[:, s.Q_LEN],
+            running=rows[:, s.BATCH],
+            sessions=rows[:, s.SESSIONS],
+            kv_used=rows[:, s.HELD_BLOCKS],
             counters=counters,
         )
 
@@ -87,8 +80,9 @@ class CompiledPool:
         return int(self._state.now[s.HELD])
 
     def held_sessions(self) -> int:
-        request = self._state.request
-        sessions = np.unique(self.turns.session[request[:, s.STATUS] == Status.HELD])
+        if not self.held():
+            return 0
+        sessions = np.unique(self.turns.session[self._state.what[:, s.STATUS] == Status.HELD])
         sessions = sessions[sessions != NO_SESSION]
         return int((self._state.session[sessions, s.ALIVE] == NONE).sum())
 
@@ -97,6 +91,6 @@ class CompiledPool:
         return np.asarray(self._gone + self.read(tuple(used.tolist())).counters.sum(axis=0))
 
     def outcome(self) -> Outcome:
-        r = self._state.request
-        columns = (r[:, c].copy() for c in (s.ARRIVAL, s.ROUTED, s.SCHEDULED, s.FIRST, s.DONE))
-        return Outcome(r[:, s.STATUS].astype(np.int8), *columns)
+        when, status = self._state.when, self._state.what[:, s.STATUS].astype(np.int8)
+        arrival = np.where(status == Status.FUTURE, -1, when[:, s.ARRIVAL])
+        return Outcome(status, arrival, *(when[:, c].copy() for c in (s.ROUTED, s.SCHEDULED, s.FIRST, s.DONE)))

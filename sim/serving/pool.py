@@ -59,6 +59,11 @@ class Shape:
     token_budget: int  # vLLM --max-num-batched-tokens
     context_tokens: int  # vLLM --max-model-len
 
+    def __post_init__(self) -> None:
+        """As vLLM, which refuses to start otherwise: each request that decodes needs a token of every iteration."""
+        if self.token_budget < self.max_running:
+            raise ValueError(f"token_budget {self.token_budget} is below max_running {self.max_running}")
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

@@ -5,14 +5,15 @@ While a batch only decodes, iterations have a closed form, and one step stands f
     T(k) = k base + slope k (k - 1) / 2,   base: the first iteration, slope: c2 x batch
 
 A run is settled up to the present where something looks at it or takes its blocks, and cut where a request comes that
-could join it.
+could join it. While an iteration is under way each place has the block for the token that it computes.
 """
 
 from sim.serving import state as s
-from sim.serving.caches import blocks, take, unlink
+from sim.serving.caches import take, unlink
 from sim.serving.heaps import update
 from sim.serving.jit import compiled
 from sim.serving.state import NEVER, NONE, State
+from sim.serving.times import BLOCK_TOKENS
 
 
 @compiled
@@ -21,24 +22,30 @@ def run_ps(base: int, slope: int, k: int) -> int:
 
 
 @compiled
+def new_blocks(st: State, slot: int, iteration: int) -> int:
+    """How many decoding places begin a block in the iteration after so many."""
+    return int(st.slot[slot, s.PHASES + (-iteration) % BLOCK_TOKENS])
+
+
+@compiled
 def pass_iterations(st: State, slot: int, k: int) -> None:
-    """`k` iterations of a run have ended."""
-    batch = st.slot[slot, s.BATCH]
+    """`k` iterations of a run have ended; the next one has not begun."""
+    batch, iteration = st.slot[slot, s.DECODING], st.slot[slot, s.ITERATION]
     base, slope = st.slot[slot, s.BASE], st.slot[slot, s.SLOPE]
     passed_ps = run_ps(base, slope, k)
     st.slot[slot, s.STARTED] += passed_ps
     st.slot[slot, s.BUSY] += passed_ps
     st.slot[slot, s.BASE] = base + slope * k
     st.slot[slot, s.STEPS] -= k
-    st.counters[slot, s.GENERATED_TOKENS] += batch * k
-    for i in range(batch):
-        place = st.batch[slot, i]
-        place[s.COMPUTED] += k
-        place[s.GENERATED] += k
-        more = blocks(place[s.COMPUTED]) - place[s.BLOCKS]
-        if more > 0:
-            take(st, slot, more)
-            place[s.BLOCKS] += more
+    st.slot[slot, s.ITERATION] = iteration + k
+    st.slot[slot, s.KV] += batch * k
+    st.slot[slot, s.GENERATED_TOKENS] += batch * k
+    if k > 1:
+        rounds = (k - 1) // BLOCK_TOKENS  # in each round of BLOCK_TOKENS iterations every place begins one block
+        need = rounds * batch
+        for i in range(iteration + 1 + rounds * BLOCK_TOKENS, iteration + k):
+            need += new_blocks(st, slot, i)
+        take(st, slot, need)
 
 
 @compiled
@@ -49,33 +56,31 @@ def settle(st: State, slot: int, restarted: bool) -> None:
     and will be started.
     """
     steps = st.slot[slot, s.STEPS]
-    if steps == 0 or st.slot[slot, s.ENDS] < 0:
+    if steps <= 1 or st.slot[slot, s.ENDS] < 0:
         return
     passed_ps = st.now[s.NOW] - st.slot[slot, s.STARTED]
     base, slope = st.slot[slot, s.BASE], st.slot[slot, s.SLOPE]
-    low, high = 0, steps - 1
+    low, high = 0, min(steps - 1, passed_ps // base)
     while low < high:
         middle = (low + high + 1) // 2
         if run_ps(base, slope, middle) <= passed_ps:
             low = middle
         else:
             high = middle - 1
+    if low == 0:
+        return
     pass_iterations(st, slot, low)
-    if st.slot[slot, s.STARTED] == st.now[s.NOW] and low > 0 and not restarted:
+    if st.slot[slot, s.STARTED] == st.now[s.NOW] and not restarted:
         idle(st, slot)
         touch(st, slot)
-        return
-    for i in range(st.slot[slot, s.BATCH]):  # what the iteration under way has been given
-        place = st.batch[slot, i]
-        if blocks(place[s.COMPUTED] + 1) > place[s.BLOCKS]:
-            take(st, slot, 1)
-            place[s.BLOCKS] += 1
+    else:
+        take(st, slot, new_blocks(st, slot, st.slot[slot, s.ITERATION]))
 
 
 @compiled
 def cut(st: State, slot: int) -> None:
     """A request has come that may join the batch after the iteration under way."""
-    settle(st, slot, restarted=False)
+    settle(st, slot, False)
     if st.slot[slot, s.ENDS] >= 0 and st.slot[slot, s.STEPS] > 1:
         st.slot[slot, s.STEPS] = 1
         set_end(st, slot, st.slot[slot, s.STARTED] + st.slot[slot, s.BASE])
@@ -84,14 +89,14 @@ def cut(st: State, slot: int) -> None:
 @compiled
 def set_end(st: State, slot: int, ends_ps: int) -> None:
     st.slot[slot, s.ENDS] = ends_ps
-    update(st.ends, slot, ends_ps)
+    update(st.tree, s.END_TREE, slot, ends_ps)
 
 
 @compiled
 def idle(st: State, slot: int) -> None:
     st.slot[slot, s.ENDS] = NONE
     st.slot[slot, s.STEPS] = 0
-    update(st.ends, slot, NEVER)
+    update(st.tree, s.END_TREE, slot, NEVER)
 
 
 @compiled
@@ -100,12 +105,14 @@ def touch(st: State, slot: int) -> None:
     if st.slot[slot, s.IS_TOUCHED]:
         return
     st.slot[slot, s.IS_TOUCHED] = 1
-    i = st.now[s.TOUCHED]
-    while i > 0 and st.touched[i - 1] < slot:  # descending: the next one is the last
-        st.touched[i] = st.touched[i - 1]
-        i -= 1
-    st.touched[i] = slot
-    st.now[s.TOUCHED] += 1
+    before, after = NONE, st.now[s.TOUCHED]
+    while after != NONE and after < slot:
+        before, after = after, st.slot[after, s.NEXT_TOUCHED]
+    st.slot[slot, s.NEXT_TOUCHED] = after
+    if before == NONE:
+        st.now[s.TOUCHED] = slot
+    else:
+        st.slot[before, s.NEXT_TOUCHED] = slot
 
 
 @compiled
@@ -115,7 +122,7 @@ def forget(st: State, session: int, starting: int) -> None:
     if home == NONE:
         return
     if home != starting:
-        settle(st, home, restarted=home < starting)
+        settle(st, home, home < starting)
         home = st.session[session, s.HOME]
         if home == NONE:  # settling evicted it
             return

@@ -1,66 +1,68 @@
-"""All that the compiled engine knows, as arrays: requests, sessions, slots of replicas, places in their batches."""
+"""All that the compiled engine knows, in few arrays: each call that is not inlined pays for every one of them.
+
+A replica's batch is in the order of admission. Those that decode are always its first places, because the token budget
+goes to earlier places first: a later prompt is never computed before an earlier one. All of them take part in each
+iteration, so what each has computed is a constant plus the replica's count of iterations, and nothing of them changes
+while iterations pass.
+"""
 
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.serving.pool import BUCKETS_S, COUNTERS, PS_PER_US, Counter, Shape, Status
-from sim.serving.turns import PS_PER_S, Turns
+from sim.serving.pool import COUNTERS, Counter, Shape, Status
+from sim.serving.times import BLOCK_TOKENS
+from sim.serving.turns import Turns
 
 NEVER: Final = 2**62
 NONE: Final = -1
 
 I64 = NDArray[np.int64]
+I32 = NDArray[np.int32]
 
-# State.now: scalars that change
-NOW, NEXT_FIRST, LATER, HELD_HEAD, HELD_TAIL, HELD, TOUCHED = range(7)
-# columns of State.shape
-A0, A1, B0, B1, C0, C1, C2, MIXED_C1, MIXED_C2, P0, P1, P2, FLOOR, FIXED, KV_BLOCKS, MAX_RUNNING, BUDGET, CONTEXT = (
-    range(18)
-)
-# columns of State.slot
-USED, READY, SHAPE, FREE, CACHED, Q_HEAD, Q_TAIL, Q_LEN, BATCH, ENDS, STARTED, BUSY, SESSIONS = range(13)
-STEPS, BASE, SLOPE, LRU_HEAD, LRU_TAIL, IS_TOUCHED = range(13, 19)
-SLOT_COLUMNS: Final = 19
-# last axis of State.batch
-ROW, COMPUTED, GENERATED, BLOCKS, WORK = range(5)
-# columns of State.request
-STATUS, ARRIVAL, ROUTED, SCHEDULED, FIRST, DONE, SO_FAR, NEXT = range(8)
-# columns of State.session
-PINNED, ALIVE, HOME, KNOWN, KEPT, LRU_PREV, LRU_NEXT = range(7)
+# State.now
+NOW, NEXT_FIRST, FIRST_TURNS, LATER, HELD_HEAD, HELD_TAIL, HELD, TOUCHED = range(8)
+# State.when
+ARRIVAL, ROUTED, SCHEDULED, FIRST, DONE = range(5)  # ARRIVAL of a turn that has not come: how long it waits
+# State.what
+PROMPT, OUTPUT, SESSION, STATUS, SO_FAR, NEXT, ORDER, FLAGS = range(8)
+FOLLOWS, HUMAN = 1, 2  # FLAGS: the next row is the session's next turn; the wait before it is for a person
+# State.session; the last two are a binary heap of (time, row) and belong to no session
+PINNED, ALIVE, HOME, KNOWN, KEPT, LRU_PREV, LRU_NEXT, HEAP_PS, HEAP_ROW = range(9)
+# State.batch
+ROW, START, FINISH_AT, WORK = range(4)
+COMPUTED, GENERATED = START, FINISH_AT  # of places that do not decode yet
+# State.tree
+END_TREE, LOAD_TREE = range(2)
+# State.slot
+USED, READY, FREE, CACHED, HELD_BLOCKS, Q_HEAD, Q_TAIL, Q_LEN, BATCH, DECODING = range(10)
+ENDS, STARTED, BUSY, STEPS, BASE, SLOPE, ITERATION, KV, FIRST_FINISH, SESSIONS = range(10, 20)
+LRU_HEAD, LRU_TAIL, IS_TOUCHED, NEXT_TOUCHED = range(20, 24)
+SHAPE: Final = 24
+A0, A1, B0, B1, C0, C1, C2, MIXED_C1, MIXED_C2, P0, P1, P2, FLOOR, FIXED = range(SHAPE, SHAPE + 14)
+KV_BLOCKS, MAX_RUNNING, BUDGET, CONTEXT = range(SHAPE + 14, SHAPE + 18)
+PHASES: Final = SHAPE + 18  # BLOCK_TOKENS of them: decoding places by START modulo BLOCK_TOKENS
+COUNTS: Final = PHASES + BLOCK_TOKENS
+SLOT_COLUMNS: Final = COUNTS + COUNTERS
 # plain integers, because machine code wants those
 HELD_AT_GATEWAY, QUEUED, RUNNING = int(Status.HELD), int(Status.QUEUED), int(Status.RUNNING)
 FINISHED, DROPPED, REFUSED = int(Status.DONE), int(Status.DROPPED), int(Status.REFUSED)
-PROMPT_TOKENS, CACHED_TOKENS = int(Counter.PROMPT_TOKENS), int(Counter.CACHED_TOKENS)
-GENERATED_TOKENS, ARRIVED = int(Counter.GENERATED_TOKENS), int(Counter.ARRIVED)
-FINISHES, LATENCY_US, WAITED_US = int(Counter.FINISHED), int(Counter.LATENCY_US), int(Counter.WAITED_US)
-BUSY_US, PREEMPTED, LOST_TOKENS = int(Counter.BUSY_US), int(Counter.PREEMPTED), int(Counter.LOST_TOKENS)
-BUCKET = int(Counter.BUCKET)
+PROMPT_TOKENS, CACHED_TOKENS = COUNTS + int(Counter.PROMPT_TOKENS), COUNTS + int(Counter.CACHED_TOKENS)
+GENERATED_TOKENS, ARRIVED = COUNTS + int(Counter.GENERATED_TOKENS), COUNTS + int(Counter.ARRIVED)
+FINISHES, LATENCY_US = COUNTS + int(Counter.FINISHED), COUNTS + int(Counter.LATENCY_US)
+WAITED_US, PREEMPTED = COUNTS + int(Counter.WAITED_US), COUNTS + int(Counter.PREEMPTED)
+LOST_TOKENS, BUCKET = COUNTS + int(Counter.LOST_TOKENS), COUNTS + int(Counter.BUCKET)
 
 
 class State(NamedTuple):
-    prompt: I64  # (n,)
-    output: I64  # (n,)
-    session_of: I64  # (n,)
-    arrival: I64  # (n,)
-    wait: I64  # (n,)
-    human: NDArray[np.bool_]  # (n,)
-    follows: NDArray[np.bool_]  # (n,)
-    first_rows: I64  # (first turns,)
-    now: I64  # (7,)
-    later_ps: I64  # (sessions + 1,) binary heap of (arrival, row)
-    later_row: I64  # (sessions + 1,)
-    request: I64  # (n, 8)
-    session: I64  # (sessions, 7)
+    when: I64  # (n, 5)
+    what: I32  # (n, 8)
+    session: I64  # (sessions + 1, 9)
     slot: I64  # (slots, SLOT_COLUMNS)
-    counters: I64  # (slots, COUNTERS)
-    batch: I64  # (slots, places, 5)
-    shape: I64  # (shapes, 18)
-    ends: I64  # (2 x slots,) tournament tree: when an iteration ends
-    loads: I64  # (2 x slots,) tournament tree: requests in ready replicas
-    touched: I64  # (slots,) idle slots that may have to start
-    buckets_us: I64  # (BUCKETS_S,)
+    batch: I64  # (slots, 4, places)
+    tree: I64  # (2, 2 x slots)
+    now: I64  # (8,)
 
 
 def shape_row(shape: Shape) -> list[int]:
@@ -71,42 +73,28 @@ def shape_row(shape: Shape) -> list[int]:
 
 def initial(turns: Turns, slots: int, places: int) -> State:
     """`slots`: a power of two."""
-    n, sessions = len(turns), turns.sessions
-    request = np.full((n, 8), -1, np.int64)
-    request[:, STATUS] = 0
-    request[:, SO_FAR] = 0
-    session = np.full((sessions, 7), NONE, np.int64)
+    n, first = len(turns), turns.first()
+    when = np.full((n, 5), -1, np.int64)
+    when[:, ARRIVAL] = np.where(turns.arrival_ps >= 0, turns.arrival_ps, turns.wait_ps)
+    what = np.zeros((n, 8), np.int32)
+    for column, values in ((PROMPT, turns.prompt), (OUTPUT, turns.output), (SESSION, turns.session)):
+        what[:, column] = values
+    what[:, NEXT] = NONE
+    what[: len(first), ORDER] = first
+    what[:, FLAGS] = turns.follows * FOLLOWS + turns.human * HUMAN
+    session = np.full((turns.sessions + 1, 9), NONE, np.int64)
     session[:, [KNOWN, KEPT]] = 0
-    now = np.zeros(7, np.int64)
-    now[[HELD_HEAD, HELD_TAIL]] = NONE
-    return State(
-        prompt=turns.prompt,
-        output=turns.output,
-        session_of=turns.session,
-        arrival=turns.arrival_ps,
-        wait=turns.wait_ps,
-        human=turns.human,
-        follows=turns.follows,
-        first_rows=turns.first().astype(np.int64),
-        now=now,
-        later_ps=np.zeros(sessions + 1, np.int64),
-        later_row=np.zeros(sessions + 1, np.int64),
-        request=request,
-        session=session,
-        slot=empty_slots(slots),
-        counters=np.zeros((slots, COUNTERS), np.int64),
-        batch=np.zeros((slots, places, 5), np.int64),
-        shape=np.zeros((0, 18), np.int64),
-        ends=np.full(2 * slots, NEVER, np.int64),
-        loads=np.full(2 * slots, NEVER, np.int64),
-        touched=np.zeros(slots, np.int64),
-        buckets_us=np.array([round(s * PS_PER_S / PS_PER_US) for s in BUCKETS_S], np.int64),
-    )
+    now = np.zeros(8, np.int64)
+    now[[HELD_HEAD, HELD_TAIL, TOUCHED]] = NONE
+    now[FIRST_TURNS] = len(first)
+    batch, tree = np.zeros((slots, 4, places), np.int64), np.full((2, 2 * slots), NEVER, np.int64)
+    return State(when, what, session, empty_slots(slots), batch, tree, now)
 
 
 def empty_slots(count: int) -> I64:
     slot = np.zeros((count, SLOT_COLUMNS), np.int64)
-    slot[:, [Q_HEAD, Q_TAIL, ENDS, STARTED, LRU_HEAD, LRU_TAIL]] = NONE
+    slot[:, [Q_HEAD, Q_TAIL, ENDS, STARTED, LRU_HEAD, LRU_TAIL, NEXT_TOUCHED]] = NONE
+    slot[:, FIRST_FINISH] = NEVER
     return slot
 
 
@@ -115,25 +103,10 @@ def grown(state: State, slots: int, places: int) -> State:
     old = len(state.slot)
     slot = empty_slots(slots)
     slot[:old] = state.slot
-    counters = np.zeros((slots, COUNTERS), np.int64)
-    counters[:old] = state.counters
-    batch = np.zeros((slots, places, 5), np.int64)
-    batch[:old, : state.batch.shape[1]] = state.batch
-    touched = np.zeros(slots, np.int64)
-    touched[: len(state.touched)] = state.touched
-    return state._replace(
-        slot=slot,
-        counters=counters,
-        batch=batch,
-        touched=touched,
-        ends=_regrown(state.ends, old, slots),
-        loads=_regrown(state.loads, old, slots),
-    )
-
-
-def _regrown(tree: I64, old: int, new: int) -> I64:
-    grown_tree = np.full(2 * new, NEVER, np.int64)
-    grown_tree[new : new + old] = tree[old : 2 * old]
-    for i in range(new - 1, 0, -1):
-        grown_tree[i] = min(grown_tree[2 * i], grown_tree[2 * i + 1])
-    return grown_tree
+    batch = np.zeros((slots, 4, places), np.int64)
+    batch[:old, :, : state.batch.shape[2]] = state.batch
+    tree = np.full((2, 2 * slots), NEVER, np.int64)
+    tree[:, slots : slots + old] = state.tree[:, old : 2 * old]
+    for i in range(slots - 1, 0, -1):
+        tree[:, i] = np.minimum(tree[:, 2 * i], tree[:, 2 * i + 1])
+    return state._replace(slot=slot, batch=batch, tree=tree)

@@ -26,7 +26,9 @@ def demo(
     ] = False,
 ) -> None:
     console = Console()
-    options = Options(wall_s=None if forever else seconds, plain=plain or not console.is_terminal)
+    options = Options(
+        wall_s=None if forever else seconds, plain=plain or not console.is_terminal or console.is_dumb_terminal
+    )
     wall = time.time  # noqa: TID251  # the composition root hands the clock to everything else
     raise typer.Exit(asyncio.run(demonstrate(options, console, wall)))
 

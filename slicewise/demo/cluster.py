@@ -76,6 +76,7 @@ _GUESTS: Final = (
     *_evals(470, "hijk"),
     Guest("index-4", 500, 500, _mig("3g.40gb")),
     Guest("fit-1", 540, 600, _mig("2g.20gb")),
+    Guest("fit-2", 545, 600, _mig("2g.20gb")),
     *_evals(560, "lmno"),
     Guest("train-2", 640, 400, WHOLE),
     *_evals(1300, "pqrs"),

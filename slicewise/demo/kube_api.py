@@ -4,6 +4,7 @@ It is a stand-in: for the demo, and for tests that need no real control plane.
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -131,25 +132,38 @@ class KubeApi:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         waker = self.store.waker()
         try:
-            await response.prepare(request)
-            async with asyncio.timeout(float(request.query.get("timeoutSeconds") or 1800)):
-                while True:
-                    waker.clear()
-                    for change in self.store.changes_after(version):
-                        if event := _event(change, where, selected):
-                            await response.write(json.dumps(event).encode() + b"\n")
-                        version = change.version
-                    try:
-                        await asyncio.wait_for(waker.wait(), BOOKMARK_S)
-                    except TimeoutError:
-                        await response.write(json.dumps(_bookmark(where, version)).encode() + b"\n")
-        except RefusedError as e:
-            await response.write(json.dumps({"type": "ERROR", "object": e.status()}).encode() + b"\n")
-        except TimeoutError:
-            pass  # the end that the client asked for
+            with contextlib.suppress(ConnectionError):  # the client left
+                await response.prepare(request)
+                life_s = float(request.query.get("timeoutSeconds") or 1800)
+                with contextlib.suppress(TimeoutError):  # the end that the client asked for
+                    await asyncio.wait_for(self._tell(response, where, selected, version, waker), life_s)
         finally:
             self.store.hush(waker)
         return response
+
+    async def _tell(
+        self, to: web.StreamResponse, where: Collection, selected: Selected, version: int, waker: asyncio.Event
+    ) -> None:
+        """Changes as they come, a bookmark when none come, and an error when the history does not reach back."""
+        while True:
+            waker.clear()
+            try:
+                changes = self.store.changes_after(version)
+            except RefusedError as e:
+                await to.write(_line({"type": "ERROR", "object": e.status()}))
+                return
+            for change in changes:
+                if event := _event(change, where, selected):
+                    await to.write(_line(event))
+                version = change.version
+            try:
+                await asyncio.wait_for(waker.wait(), BOOKMARK_S)
+            except TimeoutError:
+                await to.write(_line(_bookmark(where, version)))
+
+
+def _line(event: Json) -> bytes:
+    return json.dumps(event).encode() + b"\n"
 
 
 def _event(change: Change, where: Collection, selected: Selected) -> Json | None:

@@ -59,11 +59,14 @@ class BindingResult(msgspec.Struct):
 
 
 class KubeScheduler:
-    def __init__(self, store: Store, extender_url: str, session: aiohttp.ClientSession, tell: Tell) -> None:
+    def __init__(
+        self, store: Store, extender_url: str, session: aiohttp.ClientSession, tell: Tell, said: Callable[[str], str]
+    ) -> None:
         self._store = store
         self._url = extender_url
         self._session = session
         self._tell = tell
+        self._said = said
         self._not_before_s: dict[str, float] = {}
         self._refused: dict[str, str] = {}
         self.calls: Counter[str] = Counter()
@@ -107,9 +110,8 @@ class KubeScheduler:
         for victim in self._store.objects(PODS, lambda other: other["metadata"]["uid"] in uids):
             name = victim["metadata"]["name"]
             self._store.delete(PODS, name, grace_s=GRACE_S)
-            self._tell(
-                Line(now_s, "extender", f"{name} is evicted", f"makes room on {node} for {_name(pod)}", "yellow")
-            )
+            why = f"makes room on {node} for {self._said(_name(pod))}"
+            self._tell(Line(now_s, "extender", f"{self._said(name)} is evicted", why, "yellow"))
             self.evicted += 1
         self._not_before_s[pod["metadata"]["uid"]] = now_s + RETRY_S
 
@@ -118,7 +120,7 @@ class KubeScheduler:
         named = {"PodName": metadata["name"], "PodNamespace": NAMESPACE, "PodUID": metadata["uid"], "Node": node}
         bound = await self._ask("bind", named, BindingResult)
         if bound.Error:
-            self._tell(Line(now_s, "extender", f"{metadata['name']}: bind to {node} failed", bound.Error, "red"))
+            self._tell(Line(now_s, "extender", f"{self._said(_name(pod))}: bind to {node} failed", bound.Error, "red"))
             return
         self.bound += 1
         self._refused.pop(metadata["uid"], None)
@@ -128,7 +130,7 @@ class KubeScheduler:
         uid = pod["metadata"]["uid"]
         if self._refused.get(uid) != why:
             self._refused[uid] = why
-            self._tell(Line(now_s, "extender", f"{pod['metadata']['name']} waits", why, "yellow"))
+            self._tell(Line(now_s, "extender", f"{self._said(_name(pod))} waits", why, "yellow"))
 
     async def _ask(self, verb: str, body: Mapping[str, Any], shape: type[T]) -> T:
         self.calls[verb] += 1

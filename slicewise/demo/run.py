@@ -39,6 +39,8 @@ SPEED: Final = 30.0
 #: A run without an end is a sequence of days of so many cluster seconds, 24 minutes on the wall each: the sessions of a
 #: whole day are drawn before it begins.
 DAY_S: Final = 43_200.0
+#: Cluster seconds that the simulated part moves at once.
+STEP_S: Final = 0.5
 #: Wall seconds between two rounds of each loop.
 WORLD_EVERY_S: Final = 0.05
 ASK_EVERY_S: Final = 0.1
@@ -80,9 +82,15 @@ class Demo:
     def over(self) -> bool:
         return self.now_s() >= self.span.length_s
 
-    def move(self) -> None:
-        """Bring the simulated part up to now, and look at every state that it went through."""
-        self.world.advance(self.now_s())
+    async def move(self) -> None:
+        """Bring the simulated part up to now, and look at every state that it went through.
+
+        In small steps, with the sockets served between them: the scaler's queries must not wait for the engines.
+        """
+        until_s = self.now_s()
+        while self.world.now_s < until_s:
+            self.world.advance(min(until_s, self.world.now_s + STEP_S))
+            await asyncio.sleep(0)
         self.told.changes()
         self.auditor.audit()
         self.stage.sample()
@@ -138,7 +146,7 @@ async def standing(wall: Clock, span: Span, told_to: Callable[[Line], None]) -> 
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(grpc_address))
         session = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)))
         autoscaler = Autoscaler(store, ScaledObject.model_validate(document), channel, told_to)
-        scheduler = KubeScheduler(store, verbs_url, session, told_to)
+        scheduler = KubeScheduler(store, verbs_url, session, told_to, tags.said)
         ports = [address.rsplit(":", 1)[-1] for address in (grpc_address, verbs_url)]
         endpoints = "loopback: scaler :{} gRPC, extender :{} HTTP".format(*ports)
         shown_s = None if span.endless else span.length_s
@@ -166,7 +174,7 @@ async def play(demo: Demo, stop: asyncio.Event, show: Callable[[], None]) -> Non
     demo.world.epoch_s = demo.pace()
 
     async def move() -> None:
-        demo.move()
+        await demo.move()
         for server in demo.servers:
             server.check()
         if demo.over() or stop.is_set():

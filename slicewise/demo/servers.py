@@ -108,8 +108,8 @@ class Server:
 def scaler(pace: Pace, prometheus_url: str, kubeconfig: Path, heard: Callable[[Event], None]) -> Server:
     """The scaler lives in cluster time: only its clock differs from that of `slicewise scaler serve`."""
     settings = {
-        "LISTEN": json.dumps(ANY_PORT),
-        "METRICS_LISTEN": json.dumps(ANY_PORT),
+        "LISTEN": ANY_PORT,
+        "METRICS_LISTEN": ANY_PORT,
         "BACKENDS": json.dumps({"default": prometheus_url}),
         "KUBECONFIG": str(kubeconfig),
         "DRAIN_S": "0",

@@ -119,7 +119,8 @@ def facts(demo: Demo) -> Iterator[tuple[str, str]]:
     asked = f"{scaled.calls} GetMetrics calls, {scaled.errors} errors"
     yield "scaler", f"{demo.told.decisions} decisions from {demo.source.queries:,} queries; {asked}"
     verbs = ", ".join(f"{calls[verb]} {verb}" for verb in ("filter", "prioritize", "bind", "preempt"))
-    yield "extender", f"{verbs} calls; {demo.scheduler.bound} pods bound, {demo.scheduler.evicted} evicted"
+    yield "extender", f"called for {verbs}"
+    yield "pods", f"{demo.scheduler.bound} bound, {demo.scheduler.evicted} evicted to make room for more important ones"
 
 
 def started(ready: Sequence[float | None]) -> list[int]:

@@ -23,6 +23,10 @@ class Tags:
             return f"{kind[0]}{which}"
         return self._known.setdefault(pod, f"{WORKLOAD[0]}{len(self._known) + 1}")
 
+    def said(self, pod: str) -> str:
+        """In a line: the workload's pods by their tags, guests by their names."""
+        return self.of(pod) if pod.startswith(f"{WORKLOAD}-") else pod
+
 
 def style(tag: str) -> str:
     if tag.startswith(WORKLOAD[0]):

@@ -28,6 +28,7 @@ class World:
     _kubelet: Kubelet = field(init=False)
     _replicas: ReplicaSet = field(init=False)
     _guests: int = 0
+    _published: int = -1
 
     def __post_init__(self) -> None:
         self._replicas = ReplicaSet(self.store, WORKLOAD, self.seed + 1)
@@ -43,7 +44,9 @@ class World:
         self._admit_guests()
         self._replicas.step()
         self._kubelet.step(self.now_s)
-        publish_instances(self.store)
+        if self.store.version != self._published:
+            publish_instances(self.store)
+            self._published = self.store.version
 
     def _admit_guests(self) -> None:
         """Those who are due; from the second round on with a name of that round, and without those who stay."""

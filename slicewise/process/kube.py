@@ -32,6 +32,8 @@ SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 RELOAD_S: Final = 60.0
 #: Status of a KubeError for which there was no answer at all: what was asked may or may not have happened.
 NO_ANSWER: Final = 0
+#: Reason of such an error where there was not even a connection: then it has not happened.
+NOT_SENT: Final = "NotConnected"
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -263,6 +265,8 @@ def _decoded(text: str | bytes) -> object:
 def _silence_is_an_error(request: _Request, limit: aiohttp.ClientTimeout) -> Iterator[None]:
     try:
         yield
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as e:
+        raise KubeError(NO_ANSWER, NOT_SENT, f"{request}: {str(e) or type(e).__name__}") from e
     except TimeoutError as e:  # aiohttp's time-outs are this too
         limit_s = limit.total or limit.sock_read or 0.0
         raise KubeError(NO_ANSWER, "Timeout", f"{request}: nothing heard for {limit_s:g} s") from e

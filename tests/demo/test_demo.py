@@ -1,6 +1,7 @@
 """The demo as a stranger starts it: the real servers in processes of their own, for a few seconds."""
 
 import asyncio
+import io
 import os
 import signal
 import subprocess
@@ -11,8 +12,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from slicewise.demo.promises import PROMISES
+from slicewise.demo.show import Options, demonstrate
 
 COMMAND = (str(Path(sys.executable).with_name("slicewise")), "demo")
 
@@ -61,16 +64,20 @@ async def rest(process: asyncio.subprocess.Process) -> str:
     return (await process.stdout.read()).decode()
 
 
-async def test_a_short_run_places_pods_asks_the_scaler_and_keeps_its_promises() -> None:
-    async with demo("--seconds", "4") as process:
-        text = await rest(process)
-        assert await process.wait() == 0, text
-    assert "extender  c1 -> gpu-" in text
-    assert "scaler    wants 2" in text
+@pytest.mark.parametrize("plain", [True, False], ids=["lines", "a live picture"])
+async def test_a_short_run_places_pods_asks_the_scaler_and_keeps_its_promises(plain: bool) -> None:
+    written = io.StringIO()
+    console = Console(file=written, width=120, height=40, force_terminal=not plain, _environ={})
+    wall = time.time  # noqa: TID251  # what the composition root hands in
+    code = await demonstrate(Options(wall_s=4.0, plain=plain), console, wall)
+    text = written.getvalue()
+    assert code == 0, text
+    assert "c1 -> gpu-" in text
+    assert "wants 2" in text
     assert "2:00 of cluster time" in text
     assert all(promise in text for promise in PROMISES)
     assert text.count("✓ kept") == len(PROMISES)
-    assert "\x1b[" not in text, "no terminal, no escape sequences"
+    assert ("\x1b[" in text) is not plain, "no terminal, no escape sequences"
 
 
 async def test_ctrl_c_ends_the_run_with_its_summary_and_leaves_no_process() -> None:

@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from tests.e2e.parts.controlplane import ControlPlane, control_plane, given_cluster
-from tests.e2e.parts.kustomize import MANIFESTS, build, find
+from tests.e2e.parts.kustomize import MANIFESTS, build, find, overlaid
 from tests.e2e.parts.tools import CONTROL_PLANE, Tools, tools_or_skip
 
 LOGS: Final = pytest.StashKey[Path]()
@@ -32,18 +32,22 @@ def plane(
     tools: Tools, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[ControlPlane]:
     kept = os.environ.get("SLICEWISE_E2E_LOGS")
-    folder = Path(kept) if kept else tmp_path_factory.mktemp("e2e")
+    folder = Path(kept) / f"run-{os.getpid()}" if kept else tmp_path_factory.mktemp("e2e")
     request.config.stash[LOGS] = folder / "logs"
     with control_plane(tools, folder) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def base(plane: ControlPlane) -> None:
-    """The shipped base, applied as it is: its pods wait for nodes that are not there, its programs run as processes."""
-    for thing in build(MANIFESTS / "base"):
-        plane.api.apply(thing)
-    plane.api.apply(find(build(MANIFESTS / "examples" / "agents"), "Namespace", "agents"))
+def base(plane: ControlPlane) -> Iterator[None]:
+    """The shipped base. Its programs run as processes; its pods wait for nodes that are not there."""
+    shipped = [*build(MANIFESTS / "base"), find(build(MANIFESTS / "examples" / "agents"), "Namespace", "agents")]
+    for thing in shipped:
+        no_pods = given_cluster() is not None and thing["kind"] == "Deployment"
+        plane.api.apply(overlaid(thing, {"spec": {"replicas": 0}}) if no_pods else thing)
+    yield
+    for thing in reversed(shipped):
+        plane.api.delete(plane.api.path(thing))
 
 
 @pytest.hookimpl(wrapper=True)

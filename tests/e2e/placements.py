@@ -104,11 +104,11 @@ def _gpu_faults(gpu: Json, holders: Sequence[Held]) -> Iterator[str]:
     modes = {held.what["mode"] for held in holders}
     if len(modes) > 1:
         yield f"held in several modes at once: {sorted(modes)}"
-    if "exclusive" in modes and len(holders) > 1:
+    elif modes == {"exclusive"} and len(holders) > 1:
         yield f"held whole by {[held.pod for held in holders]}"
-    if "mig" in modes:
+    elif modes == {"mig"}:
         yield from _mig_faults(gpu, holders)
-    if "mps" in modes:
+    elif modes == {"mps"}:
         yield from _mps_faults(gpu, holders)
 
 

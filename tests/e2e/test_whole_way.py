@@ -39,6 +39,18 @@ MOST: Final = 5  # replicas of each workload: what fits on one A100 by MPS, and 
 WORKLOADS: Final = ("planner", "coder")
 
 
+# Who took which step, as they say themselves: KEDA from 0 to 1 and to 0 again, the HPA all others.
+ACTIVATED: Final = ("keda-operator", "KEDAScaleTargetActivated")
+RESCALED: Final = ("horizontal-pod-autoscaler", "SuccessfulRescale")
+DEACTIVATED: Final = ("keda-operator", "KEDAScaleTargetDeactivated")
+
+
+def events(api: Api) -> set[tuple[str, str]]:
+    """Who says what in the agents' namespace."""
+    found = api.items("/api/v1/namespaces/agents/events")
+    return {(event["reportingComponent"] or event["source"]["component"], event["reason"]) for event in found}
+
+
 def wave() -> list[Request]:
     """Two and a half minutes with a rush in the middle, replayed in one: recorded by Azure if the trace is there."""
     if TRACE.is_file():
@@ -83,10 +95,10 @@ def test_load_rises_and_falls_and_the_pods_follow(
             wait_for(f"{name} runs at its most", partial(runs, api, name, MOST), within_s=120)
         _ends(api, exporter)
         for name in WORKLOADS:
-            assert histories[name].seen[:2] == [0, 1], "KEDA takes the first step, the HPA the others"
-            assert max(histories[name].seen) == MOST
+            assert (histories[name].seen[0], max(histories[name].seen), histories[name].seen[-1]) == (0, MOST, 0)
             assert exporter.finished(name) == len(requests), "every request was answered"
 
+        assert events(api) >= {ACTIVATED, RESCALED, DEACTIVATED}
         first = {place: set(holders) for place, holders in watchman.held.items()}
         for name in WORKLOADS:
             exporter.add("agents", name, Load(requests, slots=SLOTS, speed=speed_for(requests, concurrency=10)))

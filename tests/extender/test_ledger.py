@@ -1,7 +1,7 @@
 import pytest
 
 from extender.ledger import Ledger, ObjectError, Phase, Refusal
-from extender.placement.allocation import Allocation, MigSlice, MpsShare, WholeGpu
+from extender.placement.allocation import Allocation, MigSlice
 from extender.placement.model import INVENTORY, NoInventory
 from tests.extender.objects import NOW_S, Json, demand, gpu, held, ledger, node, pod
 
@@ -56,6 +56,8 @@ def test_another_node_ends_the_attempt_on_the_first() -> None:
     assume(made, "u1", "n0", ask=SEVEN)
     assume(made, "u1", "n1", ask=SEVEN)
     assert isinstance(assume(made, "u2", "n0", ask=SEVEN), Allocation)
+    assert isinstance(assume(made, "u1", "n0", ask=SEVEN), Refusal)
+    assert made.holding("u1") is None
 
 
 def test_a_confirmed_pod_stays_where_it_is() -> None:
@@ -349,6 +351,11 @@ def static(uid: str, count: int, **fields: object) -> Json:
     return pod(uid, ask={}, containers=[{"name": "m", "resources": {"limits": limits}}], **fields)  # type: ignore[arg-type]
 
 
+def free(made: Ledger) -> tuple[int, int]:
+    room = made.static_room("n0")
+    return room.free["1g.10gb"], room.existing["1g.10gb"]
+
+
 def test_static_pods_are_counted_against_instances_that_nobody_else_has() -> None:
     instances = [
         {"profile": "1g.10gb", "start": 0, "size": 1},
@@ -358,88 +365,12 @@ def test_static_pods_are_counted_against_instances_that_nobody_else_has() -> Non
     ]
     made = ledger([node("n0", gpu(instances=instances))])
     made.put_pod(pod("dynamic", on="n0", allocation=slice_at(3)))
-    assert [dict(c) for c in made.static_room("n0")] == [{"1g.10gb": 2}, {"1g.10gb": 2}]
+    assert free(made) == (2, 2)
     made.put_pod(static("s1", 1, on="n0"))
     made.put_pod(static("s2", 1, on="n0", allocation=Allocation(())))
-    assert [dict(c) for c in made.static_room("n0")] == [{}, {"1g.10gb": 2}]
+    assert free(made) == (0, 2)
     made.put_pod(static("s3", 1, on="n0"))
     assert whys(made) == ["n0: 1 more 1g.10gb are used than instances exist"]
     made.drop_pod("s3")
     made.drop_pod("s2")
-    assert [dict(c) for c in made.static_room("n0")] == [{"1g.10gb": 1}, {"1g.10gb": 2}]
-
-
-# ---- nominated pods --------------------------------------------------------------------------------------------
-
-
-def test_room_is_kept_for_nominated_pods_of_at_least_the_priority() -> None:
-    made = ledger(ONE)
-    made.put_pod(pod("vip", ask=SEVEN, priority=5, nominated="n0"))
-    assert isinstance(assume(made, "low", priority=4), Refusal)
-    assert isinstance(assume(made, "same", priority=5), Refusal)
-    assert isinstance(assume(made, "high", priority=6), Allocation)
-
-
-def test_a_nominated_pod_does_not_stand_in_its_own_way() -> None:
-    made = ledger(ONE)
-    made.put_pod(pod("vip", ask=SEVEN, priority=5, nominated="n0"))
-    assert isinstance(assume(made, "vip", ask=SEVEN, priority=5), Allocation)
-    assert made.special_nodes(demand("x")) == set()
-
-
-@pytest.mark.parametrize("leaving", [pytest.param(True, id="leaving"), pytest.param(False, id="to be evicted")])
-def test_a_place_is_kept_among_the_pods_that_make_room(leaving: bool) -> None:
-    """The nominee waits for the upper half, which its victim still has: the lower half is not its concern."""
-    made = ledger(ONE)
-    made.put_pod(
-        pod("high", on="n0", allocation=Allocation.of({"m": [MigSlice("GPU-0", "2g.20gb", 0, 2)]}), priority=9)
-    )
-    made.put_pod(pod("victim", on="n0", allocation=slice_at(4), leaving=leaving))
-    made.put_pod(pod("vip", ask={"profile": "3g.40gb"}, priority=5, nominated="n0"))
-    starts = []
-    for uid in ("a", "b", "c"):
-        found = assume(made, uid)
-        starts += [g.start for g in found.grants() if isinstance(g, MigSlice)] if isinstance(found, Allocation) else []
-    assert sorted(starts) == [2, 3]
-
-
-def test_nominees_with_higher_priority_choose_first() -> None:
-    made = ledger([node("n0", gpu("a", mode="exclusive"), gpu("b", index=1, mode="exclusive"))])
-    for uid, priority in (("v1", 5), ("v2", 7)):
-        made.put_pod(pod(uid, ask={"mode": "exclusive"}, priority=priority, nominated="n0"))
-    assert [d.uid for d in made.nominees("n0", demand("x"))] == ["v2", "v1"]
-    assert isinstance(assume(made, "x", ask={"mode": "exclusive"}), Refusal)
-    assert isinstance(assume(made, "y", ask={"mode": "exclusive"}, priority=6), Allocation)
-
-
-def test_a_nominee_that_can_never_have_room_keeps_nothing() -> None:
-    made = ledger(ONE)
-    made.put_pod(pod("vip", ask={"mode": "exclusive"}, priority=5, nominated="n0"))
-    assert isinstance(assume(made, "low"), Allocation)
-
-
-def test_static_nominees_keep_instances() -> None:
-    made = ledger([node("n0", gpu(instances=[{"profile": "1g.10gb", "start": 0, "size": 1}]))])
-    made.put_pod(static("vip", 1, nominated="n0", priority=3))
-    assert made.view_for("n0", demand("x")).static == {}
-
-
-def test_a_nomination_ends_with_the_pod_or_when_it_is_withdrawn_or_makes_no_sense() -> None:
-    made = ledger(ONE)
-    nominated = pod("vip", ask=SEVEN, priority=5, nominated="n0")
-    made.put_pod(nominated)
-    made.put_pod(pod("vip2", ask=SEVEN, priority=5, nominated="n0"))
-    made.drop_pod("vip")
-    made.put_pod(pod("vip2", ask=SEVEN, priority=5))
-    made.put_pod(pod("web", containers=[{"name": "web"}], nominated="n0"))
-    made.put_pod(pod("odd", ask={"profile": "half"}, nominated="n0"))
-    assert made.special_nodes(demand("x")) == set()
-    assert isinstance(assume(made, "low"), Allocation)
-
-
-def test_views_without_pods_and_with_pods_that_are_not_there() -> None:
-    made = ledger([node("n0", gpu("a", mode="mps"), gpu("b", index=1, mode="exclusive"))])
-    made.put_pod(pod("u1", on="n0", allocation=Allocation.of({"m": [MpsShare("a", 1024, 10)], "w": [WholeGpu("b")]})))
-    view = made.view_for("n0", demand("x"), frozenset({"u1", "nobody"}))
-    assert [u.whole for _, u in view.gpus] == [True, True]
-    assert [u.whole for _, u in made.view_for("n0", demand("x")).gpus] == [False, False]
+    assert free(made) == (1, 2)

@@ -94,7 +94,7 @@ WHOLE = {"mode": "exclusive"}
             [gpu()],
             [full(("4g.40gb", 0, 4))],
             demand(ask={"profile": "3g.40gb"}, containers=[container(count=2)]),
-            "1 GPU: 1 of 2 3g slot, largest free 3g",
+            "1 GPU: 1 of 2 3g slots, largest free 3g",
             id="one of two",
         ),
         pytest.param(
@@ -256,10 +256,13 @@ def test_static_mig_is_filtered_and_scored_by_what_exists() -> None:
     names = ["n0", "n1", "n2", "n3", "silent", "ghost"]
     found = filter_nodes(made, static(count=2), names, NOW_S)
     assert found.fit == ["n3"]
-    assert found.failed == {"n2": "2 existing 1g.10gb instances: 1 of 2 free"}
-    assert found.unresolvable["n0"] == "no existing 1g.10gb instances, wants 2"
-    assert found.unresolvable["n1"] == "1 existing 1g.10gb instance, wants 2"
+    assert found.failed == {"n2": "2 existing 1g.10gb, 1 of 2 free"}
+    assert found.unresolvable["n0"] == "no existing 1g.10gb, wants 2"
+    assert found.unresolvable["n1"] == "1 existing 1g.10gb, wants 2"
     assert set(found.unresolvable) == {"n0", "n1", "silent", "ghost"}
+    both = {"nvidia.com/mig-1g.10gb": "2", "nvidia.com/mig-3g.40gb": "1"}
+    two = demand("u2", ask={}, containers=[{"name": "m", "resources": {"limits": both}}])
+    assert filter_nodes(made, two, ["n2"], NOW_S) == Filtered(unresolvable={"n2": "no existing 3g.40gb, wants 1"})
     assert score_nodes(made, static(count=1), names, NOW_S) == [
         ("n0", 0), ("n1", 10), ("n2", 10), ("n3", 9), ("silent", 0), ("ghost", 0)
     ]  # fmt: skip

@@ -1,6 +1,7 @@
 """A clock that a test moves."""
 
 import asyncio
+from collections.abc import Callable
 
 
 class ManualClock:
@@ -29,6 +30,15 @@ class ManualClock:
         for _, woken in due:
             woken.set()
         await settle()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits for what other tasks and threads bring about; gives up after some ten seconds."""
+    for _ in range(5000):
+        if condition():
+            return
+        await asyncio.sleep(0.002)
+    raise AssertionError("it never came")
 
 
 async def settle(turns: int = 50) -> None:

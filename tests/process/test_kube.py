@@ -73,7 +73,7 @@ async def test_a_server_that_is_not_there_is_unanswered(tmp_path: Path) -> None:
     async with cluster(tmp_path) as gone:
         pass
     async with Kube.connect(gone.kubeconfig) as kube:
-        with pytest.raises(KubeError, match="Unreachable") as e:
+        with pytest.raises(KubeError, match="NotConnected") as e:
             await kube.get(PODS_PATH)
     assert e.value.unanswered
 

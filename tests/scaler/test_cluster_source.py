@@ -1,5 +1,6 @@
 """What the Kubernetes API says about a workload, and what is made of what it does not say."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -32,11 +33,11 @@ class FakeKube:
         return found
 
 
-def scaled_object(reference: Any, status: Any = None) -> dict[str, Any]:
+def scaled_object(reference: object, status: object = None) -> dict[str, Any]:
     return {"spec": {"scaleTargetRef": reference}, "status": status}
 
 
-def kube(reference: Any = None, status: Any = None, **paths: Any) -> FakeKube:
+def kube(reference: object = None, status: object = None, **paths: object) -> FakeKube:
     objects = {
         OBJECT: scaled_object(reference or {"name": "chat"}, status),
         f"{CHAT}/scale": {"spec": {"replicas": 5}, "status": {"replicas": 6}},
@@ -105,11 +106,11 @@ async def test_zeros_are_left_out_by_kubernetes() -> None:
         ),
     ],
 )
-async def test_path_of_the_target(reference: Any, status: Any, path: str) -> None:
+async def test_path_of_the_target(reference: object, status: object, path: str) -> None:
     api = kube(reference, status)
     found = await read(api)
     assert api.asked[1:] == [f"{path}/scale", path]
-    assert found.workload == reference["name"]
+    assert found.workload == path.rpartition("/")[2]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,7 @@ async def test_path_of_the_target(reference: Any, status: Any, path: str) -> Non
         pytest.param({"name": "x", "apiVersion": "../v1"}, None, "no path to", id="a version that climbs"),
     ],
 )
-async def test_a_target_that_cannot_be_found(reference: Any, status: Any, why: str) -> None:
+async def test_a_target_that_cannot_be_found(reference: object, status: object, why: str) -> None:
     api = kube(reference, status)
     found = await read(api)
     assert found.workload is None
@@ -153,8 +154,20 @@ async def test_silence_is_missing() -> None:
     assert found.readings[ReadingName.READY] == Missing(f"Kubernetes API: Timeout for {CHAT}")
 
 
+async def test_a_silent_api_is_not_asked_all_questions_of_a_tick() -> None:
+    api = kube()
+    api.error = KubeError(0, "Timeout", "nothing heard for 10 s")
+    source = ClusterSource(api)
+    found = [await source.read(BOTH, replace(subject(), scaled_object=f"so-{n}"), 30.0) for n in range(20)]
+    assert len(api.asked) == 8
+    why = "Kubernetes API: left 8 other questions of this instant unanswered, so it was not asked"
+    assert set(found[-1].readings.values()) == {Missing(why)}
+    await source.read(BOTH, subject(), 45.0)
+    assert len(api.asked) == 9
+
+
 @pytest.mark.parametrize("scale", [{"spec": {"replicas": "5"}}, {"spec": [5]}, {"spec": {"replicas": -1}}])
-async def test_what_is_no_count_is_missing(scale: Any) -> None:
+async def test_what_is_no_count_is_missing(scale: object) -> None:
     found = await read(kube(**{f"{CHAT}/scale": scale}))
     assert isinstance(found.readings[ReadingName.REPLICAS], Missing)
 

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from scaler.sources.once import Once
+from scaler.sources.once import Once, Patience
 from tests.fakes.clock import settle
 
 
@@ -33,3 +33,13 @@ async def test_another_instant_asks_again() -> None:
         return len(asked)
 
     assert [await once.get("q", at_s, ask) for at_s in (0.0, 0.0, 15.0)] == [1, 1, 2]
+
+
+def test_patience_ends_for_one_who_is_silent_and_comes_back_with_the_next_instant() -> None:
+    patience = Patience(limit=2)
+    asked = []
+    for at_s in (0.0, 0.0, 0.0, 15.0):
+        asked.append(not patience.ended("eu", at_s))
+        patience.silence("eu", at_s)
+    assert asked == [True, True, False, True]
+    assert not patience.ended("us", 15.0)

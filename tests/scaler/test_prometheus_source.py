@@ -4,7 +4,6 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,6 +12,7 @@ from scaler.sources import SOURCES
 from scaler.sources.base import Subject
 from scaler.sources.presets import load
 from scaler.sources.prometheus import Backend, PrometheusSource
+from tests.fakes.clock import until
 from tests.fakes.prometheus import FakePrometheus
 
 QUEUE = frozenset({ReadingName.QUEUE})
@@ -88,7 +88,7 @@ async def test_a_value_without_fresh_pods_stands_for_none(source: PrometheusSour
     ],
 )
 async def test_an_answer_that_is_no_number_is_missing(
-    source: PrometheusSource, far_side: FakePrometheus, answer: Any, why: str
+    source: PrometheusSource, far_side: FakePrometheus, answer: object, why: str
 ) -> None:
     far_side.answers["num_requests_waiting"] = answer
     assert await queue(source) == Missing(why)
@@ -113,6 +113,28 @@ async def test_a_slow_answer_is_missing(far_side: FakePrometheus) -> None:
     source = PrometheusSource({"default": Backend(url=far_side.url)}, load(), timeout_s=0.1)
     assert await queue(source) == Missing("backend 'default': no answer within 0.1 s")
     far_side.slow.set()
+    await source.close()
+
+
+async def test_a_silent_backend_is_not_asked_all_questions_of_a_tick(far_side: FakePrometheus) -> None:
+    far_side.slow = threading.Event()
+    source = PrometheusSource({"default": Backend(url=far_side.url)}, load(), timeout_s=0.1, threads=2)
+    everything = frozenset(ReadingName)
+    found = await source.read(everything, subject(), T)
+    reasons = {reading.why for reading in found.readings.values() if isinstance(reading, Missing)}
+    assert reasons == {
+        "backend 'default': no answer within 0.1 s",
+        "backend 'default': left 2 other questions of this instant unanswered, so it was not asked",
+    }
+    assert len(far_side.queries) <= 4
+    far_side.slow.set()
+    await source.close()
+
+
+async def test_questions_wait_in_line_without_their_time_running(far_side: FakePrometheus) -> None:
+    source = PrometheusSource({"default": Backend(url=far_side.url)}, load(), timeout_s=2.0, threads=1)
+    found = await source.read(frozenset(ReadingName), subject(), T)
+    assert not [r.why for r in found.readings.values() if isinstance(r, Missing) and "no answer" in r.why]
     await source.close()
 
 
@@ -164,8 +186,7 @@ async def test_closing_gives_up_what_is_asked(far_side: FakePrometheus) -> None:
     far_side.slow = threading.Event()
     source = PrometheusSource({"default": Backend(url=far_side.url)}, load(), timeout_s=5.0)
     asking = asyncio.create_task(queue(source))
-    while not far_side.queries:
-        await asyncio.sleep(0.001)
+    await until(lambda: bool(far_side.queries))
     await source.close()
     with pytest.raises(asyncio.CancelledError):
         await asking

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaler.signals.queueing import erlang_c, sojourn_quantile, sojourn_tail
@@ -17,6 +17,7 @@ def erlang_c_by_definition(load: float, servers: int) -> float:
     return math.exp(full - top) / (sum(math.exp(x - top) for x in logs) + math.exp(full - top))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 400), st.floats(0.01, 0.999))
 def test_erlang_c_is_its_definition(servers: int, busy: float) -> None:
     load = busy * servers
@@ -69,11 +70,13 @@ def test_one_server_is_the_m_m_1_queue() -> None:
     assert got == pytest.approx(math.exp(-3.0 * (1.0 - 0.5)))
 
 
+@settings(deadline=None)
 @given(st.floats(0.01, 1e5), st.floats(1e-4, 1e4), st.floats(1e-6, 1e3), st.integers(1, 500))
 def test_a_tail_is_a_probability(t_s: float, rate: float, service_s: float, servers: int) -> None:
     assert 0 <= sojourn_tail(t_s, arrivals_per_s=rate, service_s=service_s, servers=servers) <= 1
 
 
+@settings(deadline=None)
 @given(st.floats(0.1, 60), st.floats(0.1, 50), st.floats(0.1, 5), st.integers(1, 300))
 def test_more_servers_are_never_later(t_s: float, rate: float, service_s: float, servers: int) -> None:
     few, more = (sojourn_tail(t_s, arrivals_per_s=rate, service_s=service_s, servers=servers + n) for n in (0, 1))
@@ -85,6 +88,7 @@ def test_servers_that_cannot_keep_up_are_late_for_all() -> None:
     assert sojourn_quantile(0.95, arrivals_per_s=2.0, service_s=1.0, servers=2) == math.inf
 
 
+@settings(deadline=None)
 @given(st.floats(0.1, 20), st.floats(0.1, 5), st.integers(1, 120), st.sampled_from([0.5, 0.95]))
 def test_a_quantile_is_the_inverse_of_the_tail(rate: float, service_s: float, servers: int, p: float) -> None:
     if rate * service_s < 0.99 * servers:

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from scaler.signals.reading import Missing, ReadingName, Sample, reading_of
+from scaler.signals.reading import Missing, Reading, ReadingName, Sample, reading_of
 from scaler.signals.signal import Signal, fresh, total
 
 READY = Sample(3, 0)
@@ -76,7 +76,7 @@ def test_missing_stays_missing() -> None:
     ],
 )
 def test_total(queue: Sample | Missing, running: Sample | Missing, ready: Sample | Missing, want: Signal) -> None:
-    readings = {ReadingName.QUEUE: queue, ReadingName.RUNNING: running}
+    readings: dict[str, Reading] = {ReadingName.QUEUE: queue, ReadingName.RUNNING: running}
     assert total(readings, (ReadingName.QUEUE, ReadingName.RUNNING), ready) == want
 
 

@@ -123,7 +123,7 @@ def test_a_pause_longer_than_the_gap_empties_the_windows() -> None:
 
 def test_a_clock_that_steps_back_fills_the_window_again() -> None:
     wish = Recommendation(replicas=1, steps=())
-    past = NO_PAST
+    past, answer = NO_PAST, None
     for now_s in (1000.0, 1015.0, 1030.0):
         answer, _, past = damp(wish, DOWN, now_s=now_s, past=past, current=4)
     assert answer == 1

@@ -1,7 +1,7 @@
 """The metadata contract: what is accepted, and what is said about the rest."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaler.policy.composite import Composite
@@ -125,7 +125,7 @@ def test_a_wrong_value_from_the_environment_is_not_told_on() -> None:
         pytest.param("window", "1s", "at least 30 s", id="too short a window"),
         pytest.param("maxAge", "", "want a number with its unit", id="empty"),
         pytest.param("minReplicas", "1.5", "want a whole number", id="half a replica"),
-        pytest.param("minReplicas", "١", "want a whole number", id="a digit that is not ours"),
+        pytest.param("minReplicas", "\u0661", "want a whole number", id="a digit that is not ours"),
         pytest.param("maxReplicas", "0", "at least 1", id="none at most"),
         pytest.param("maxReplicas", "9999999999", "want a whole number", id="too long a number"),
         pytest.param("hpaTolerance", "1", "at least 0 and below 1", id="a tolerance of everything"),
@@ -133,12 +133,10 @@ def test_a_wrong_value_from_the_environment_is_not_told_on() -> None:
         pytest.param("sessionsPerReplica", "NaN", "want a plain number", id="not a number"),
         pytest.param("sessionsPerReplica", "1e3", "want a plain number", id="an exponent"),
         pytest.param("sessionsPerReplica", "1_000", "want a plain number", id="an underscore"),
-        pytest.param(
-            "queuePerReplica", "0", "want a number of requests such as 4, above 0", id="no requests a replica"
-        ),
+        pytest.param("queuePerReplica", "0", "want requests such as 4, above 0", id="no requests a replica"),
         pytest.param("queuePerReplica", "2h", "above 0 s and at most 3600 s", id="too much work"),
         pytest.param("queuePerReplica", "many", "or seconds of work with their unit", id="neither number nor time"),
-        pytest.param("queuePerReplica", "1.2.3", "want a number of requests", id="a version"),
+        pytest.param("queuePerReplica", "1.2.3", "want requests such as 4", id="a version"),
         pytest.param("onMissing", "panic", "want one of hold, fail", id="no such choice"),
         pytest.param("policy", "slo", "want one of queue, sessions, tokens, latency, composite", id="no such policy"),
         pytest.param("workload", 'x"} or up{a="', "want a name of lower-case letters", id="PromQL"),
@@ -210,6 +208,7 @@ def test_a_long_value_is_not_repeated_whole() -> None:
     assert len(fault) < 300
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=20), st.text(max_size=20), max_size=5))
 def test_whatever_is_written_is_read_or_refused(metadata: dict[str, str]) -> None:
     try:

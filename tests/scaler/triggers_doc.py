@@ -16,9 +16,9 @@ HEAD = """\
 
 <!-- Written by tests/scaler/triggers_doc.py from scaler/trigger.py; a test compares them. -->
 
-A ScaledObject's trigger of type `external` or `external-push` tells the scaler what to size a workload by. All values are
-strings; a duration has its unit. Unknown keys, numbers without their unit and contradictions are refused, all at once, with
-the key, the value and the rule.
+A ScaledObject's trigger of type `external` or `external-push` tells the scaler what to size a workload by. All values
+are strings; a duration has its unit. Unknown keys, durations without their unit and contradictions are refused, all at
+once, with the key, the value and the rule.
 
 ```yaml
 triggers:
@@ -30,36 +30,37 @@ triggers:
       stabilizationDown: 5m
 ```
 
-The scaler serves one metric, `desired_replicas`, for an `AverageValue` target of 1 (KEDA's default; leave `metricType` alone).
-The HPA swallows steps below its tolerance of 10 %: set `behavior.scaleUp.tolerance` and `behavior.scaleDown.tolerance` to `"0"`
-in the ScaledObject, and `hpaTolerance: "0"` in the trigger.
+The scaler serves one metric, `desired_replicas`, for an `AverageValue` target of 1 (KEDA's default; leave `metricType`
+alone). The HPA swallows steps below its tolerance of 10 %: set `behavior.scaleUp.tolerance` and
+`behavior.scaleDown.tolerance` to `"0"` in the ScaledObject, and `hpaTolerance: "0"` in the trigger.
 """
 
 TAIL = """\
 ## What is measured
 
-Readings of the preset `{preset}`; `slicewise scaler presets` prints the queries. All are of the ScaledObject's own namespace.
-Series of pods carry the labels `namespace` and `pod`; a Deployment's pods are named `WORKLOAD-HASH-ID`.
+Readings of the preset `{preset}`; `slicewise scaler presets` prints the queries. All are of the ScaledObject's own
+namespace. Series of pods carry the labels `namespace` and `pod`; a Deployment's pods are named `WORKLOAD-HASH-ID`.
 
 | reading | unit |
 |---|---|
 {readings}
 
-Agents and gateways export what no engine knows:
+Agents and gateways export what no engine knows, as gauges:
 
 | metric | labels | meaning |
 |---|---|---|
-| `agent_sessions_active` | `namespace`, `pod` | gauge of an agent pod: the live sessions that it holds |
-| `agent_sessions_active` | `namespace`, `workload` | gauge of a gateway: the live sessions of a whole workload; it then counts alone |
-| `agent_requests_waiting` | `namespace`, `workload` | gauge of a gateway: requests it holds for want of a pod of that workload |
+| `agent_sessions_active` | `namespace`, `pod` | of an agent pod: the live sessions that it holds |
+| `agent_sessions_active` | `namespace`, `workload` | of a gateway: all live sessions of a workload; counts alone |
+| `agent_requests_waiting` | `namespace`, `workload` | of a gateway: requests that it holds for want of a pod |
 
 A workload at zero replicas has no pods to measure: only a gateway's metrics wake it.
 
 ## What is not known
 
-A reading that is missing, older than `maxAge`, or NaN is not 0. While anything that a policy needs is not known, or pods are
-ready whose metrics are not in, the workload may be scaled up by what is known and is never scaled down. While nothing is known,
-`onMissing` decides. A scaler that has just started does not scale down before it has seen one whole `stabilizationDown`.
+A reading that is missing, older than `maxAge`, or NaN is not 0. While anything that a policy needs is not known, or
+pods are ready whose metrics are not in, the workload may be scaled up by what is known and is never scaled down. While
+nothing is known, `onMissing` decides. A scaler that has just started does not scale down before it has seen one whole
+`stabilizationDown`.
 """
 
 
@@ -74,7 +75,7 @@ def render() -> str:
         "variable\nof the workload."
     )
     tail = TAIL.format(preset="vllm", readings="\n".join(units))
-    return "\n".join([HEAD, "## Keys", "", table, "", keda, "", tail])
+    return f"{HEAD}\n## Keys\n\n{table}\n\n{keda}\n\n{tail}"
 
 
 def _row(key: str, field: FieldInfo) -> str:
@@ -83,7 +84,7 @@ def _row(key: str, field: FieldInfo) -> str:
 
 def _default(field: FieldInfo) -> str:
     if field.default is None:
-        return "–"
+        return "none"
     in_seconds = any(isinstance(item, Kind) and item.unit for item in field.metadata)
     return f"`{field.default:g}s`" if in_seconds else f"`{field.default}`"
 

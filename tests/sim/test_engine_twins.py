@@ -70,7 +70,7 @@ def test_twins_agree_to_the_last_picosecond(
 def uncompiled() -> Iterator[type[Pool]]:
     """The fast engine's own source, run by Python: the same steps can be traced line by line."""
     plain = ModuleType("sim.serving.jit")
-    for name in ("compiled", "entry"):
+    for name in ("compiled", "entry", "borrowed"):
         setattr(plain, name, lambda function: function)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "sim.serving.jit", plain)

@@ -61,7 +61,7 @@ class World:
     async def extender(self, *, ready: bool = True) -> AsyncIterator["Scheduler"]:
         given = {"port": 0, "metrics_port": 0, "kubeconfig": self.there.kubeconfig, **self.settings}
         async with AsyncExitStack() as stack:
-            urls = await stack.enter_async_context(running(Settings(**given), asyncio.Event(), lambda: self.now_s))
+            urls = await stack.enter_async_context(running(Settings(**given), asyncio.Event(), wall=lambda: self.now_s))
             scheduler = await stack.enter_async_context(Scheduler(urls))
             if ready:
                 await scheduler.until_ready()

@@ -12,10 +12,10 @@ from extender.binding import Binder, Bound, Outcome, Request, Result, Unbound, b
 from extender.kube import Pods, Watches
 from extender.ledger import Ledger, Phase
 from extender.placement.allocation import ALLOCATION, Allocation
-from extender.placement.demand import SLICE
+from extender.placement.demand import SLICE, Demand, DemandError
 from extender.placement.model import Inventory
 from slicewise.demo.kube_objects import Json
-from slicewise.process.kube import KubeError
+from slicewise.process.kube import NOT_SENT, KubeError
 from tests.fakes.kube_api import eventually
 
 REQUEST = Request("default", "one", "u-1", "a")
@@ -61,7 +61,7 @@ class Story:
         self.binder = Binder(
             api=self.api,
             ledger=self.ledger,
-            waiting=lambda _: waiting_pod(),
+            waiting=lambda _: Demand.of(waiting_pod()),
             now_s=lambda: self.clock_s,
             mono_s=lambda: self.clock_s,
             deadline_s=deadline_s,
@@ -154,6 +154,27 @@ async def test_nobody_waits_any_more_and_it_never_took_effect() -> None:
     assert (result.outcome, story.phase()) == (Outcome.LOST, None)
 
 
+@pytest.mark.parametrize(
+    ("error", "kept_s"),
+    [
+        pytest.param(KubeError(500, "InternalError", "x"), 10.0, id="answered: only etcd may be late"),
+        pytest.param(KubeError(429, "TooManyRequests", "x"), 0.0, id="turned away: nothing can come"),
+        pytest.param(KubeError(0, NOT_SENT, "x"), 0.0, id="never sent: nothing can come"),
+    ],
+)
+async def test_a_place_is_kept_as_long_as_a_binding_may_come_late(error: KubeError, kept_s: float) -> None:
+    story = Story(waiting_pod(), always(error), deadline_s=0.02)
+    assert isinstance(await story.bind(), Unbound)
+    if kept_s:
+        story.clock_s = kept_s - 0.1
+        await story.several_naps()
+        assert story.phase() is Phase.ASSUMED
+    story.clock_s = kept_s + 0.1
+    result = await _ended(story)
+    assert isinstance(result, Unbound)
+    assert (result.outcome, story.phase()) == (Outcome.LOST, None)
+
+
 async def test_the_place_is_kept_longer_than_a_reservation_lives_while_the_api_is_silent() -> None:
     story = Story(SILENCE, always(SILENCE), deadline_s=0.02)
     await story.bind()
@@ -238,10 +259,12 @@ def test_pods_that_do_not_matter_are_not_kept() -> None:
     plain = {"metadata": {"name": "p", "uid": "u-9"}, "spec": {"containers": [{"name": "main"}], "nodeName": "a"}}
     pods.upsert(plain)
     pods.replace([plain, waiting_pod()])
-    assert pods.waiting("u-1") == waiting_pod()
+    assert pods.waiting("u-1") == Demand.of(waiting_pod())
     assert pods.waiting("u-9") is None
     assert ledger.holdings() == ()
     pods.delete(plain)
+    pods.upsert(waiting_pod(annotations={"slicewise.dev/mode": "odd"}))
+    assert isinstance(pods.waiting("u-1"), DemandError)
     pods.upsert(waiting_pod("b"))
     assert pods.waiting("u-1") is None
     assert [str(p) for p in ledger.problems()] != []  # bound by somebody else, without a place

@@ -268,6 +268,7 @@ async def test_metrics_count_what_happened(here: World) -> None:
         'slicewise_extender_watch_synced{resource="pods"} 1.0',
         "slicewise_extender_problems 0.0",
         "slicewise_extender_nodes 1.0",
+        "slicewise_extender_stale_nodes 0.0",
     ):
         assert line in text.splitlines()
     assert 'slicewise_extender_allocations{mode="mig"' in text

@@ -116,11 +116,18 @@ def test_equal_gpus_are_filled_one_after_the_other() -> None:
 
 
 def test_places_are_chosen_so_that_all_slices_have_room() -> None:
-    """On a grid where a profile may start in the middle, the middle must not be taken when two are wanted."""
-    odd = [{"name": "2g.2gb", "size": 2, "slices": 2, "memory_mib": 2000, "starts": [0, 1, 2], "max_count": 2}]
-    made = ledger([node("n0", gpu(model="odd", profiles=odd))], scorer="best-fit")
-    made.assume("u1", "p", demand(containers=[container(count=2)], ask={"profile": "2g.2gb"}), "n0", 1000.0)
-    assert {g.start for g in held(made, "u1").grants() if isinstance(g, MigSlice)} == {0, 2}
+    """Where the cheapest place is in the middle, one slice takes it, and two leave it alone."""
+    profiles = [
+        {"name": "2g.2gb", "size": 2, "slices": 2, "memory_mib": 2000, "starts": [0, 1, 2], "max_count": 2},
+        {"name": "1g.1gb", "size": 1, "slices": 1, "memory_mib": 1000, "starts": [0, 3], "max_count": 2},
+        {"name": "1g.2gb", "size": 1, "slices": 1, "memory_mib": 1500, "starts": [0, 3], "max_count": 2},
+    ]
+    starts = {}
+    for count in (1, 2):
+        made = ledger([node("n0", gpu(model="odd", profiles=profiles))])
+        made.assume("u1", "p", demand(containers=[container(count=count)], ask={"profile": "2g.2gb"}), "n0", 1000.0)
+        starts[count] = {g.start for g in held(made, "u1").grants() if isinstance(g, MigSlice)}
+    assert starts == {1: {1}, 2: {0, 2}}
 
 
 def test_prices_of_a_model_that_the_fleet_does_not_have() -> None:

@@ -197,6 +197,23 @@ def test_gpus_that_are_not_used_are_nobodys_victims(healthy: bool) -> None:
     assert chosen(made, demand(ask=THREE, priority=5)) == (("a",) if healthy else None)
 
 
+def test_who_wants_all_engines_has_everyone_with_engines_in_the_way() -> None:
+    rtx = [gpu("GPU-0", model="rtx-pro-6000"), gpu("GPU-1", index=1, model="rtx-pro-6000")]
+    places = {"a": ("1g.24gb", 0, 3), "b": ("1g.24gb", 3, 3), "without": ("1g.24gb-me", 6, 3)}
+    made = with_pods(*((uid, 0, slices(place)) for uid, place in places.items()), gpus=rtx)
+    made.put_pod(
+        pod("whole", on="n0", allocation=Allocation.of({"m": [MigSlice("GPU-1", "4g.96gb", 0, 12)]}), priority=1)
+    )
+    assert chosen(made, demand(ask={"profile": "1g.24gb+me.all"}, priority=5)) == ("a", "b")
+
+
+def test_two_shares_may_need_more_than_one_spot_of_a_gpu() -> None:
+    made = with_pods(("a", 0, share("GPU-0", 40960, 10)), ("b", 0, share("GPU-0", 40960, 10)), gpus=SHARED)
+    two = [container("a"), container("b")]
+    asked = demand(ask={"memory": "40Gi", "mode": "mps"}, containers=two, priority=5)
+    assert chosen(made, asked) == ("a", "b")
+
+
 def test_extensions_in_the_way_are_found_although_they_do_not_overlap() -> None:
     made = with_pods(("a", 0, slices(("1g.10gb+me", 0, 1))))
     assert chosen(made, demand(ask={"profile": "1g.10gb+me"}, priority=5)) == ("a",)

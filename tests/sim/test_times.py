@@ -1,0 +1,116 @@
+"""The iteration model and its catalog; what a slice makes of it."""
+
+from fractions import Fraction
+
+import pytest
+
+from extender.placement import catalog as gpus
+from extender.placement.allocation import Allocation, ContainerGrants, Grant, MigSlice, MpsShare, WholeGpu
+from sim.cluster.placed import EngineFitError, Limits, shape_of, share_of
+from sim.serving.pool import Shape
+from sim.serving.times import load
+from tests.sim.engines import SLOW_GROWTH
+
+H100 = load()["h100-80-llama-3.1-8b"]
+MS = 1e9
+
+
+def published_ms(tokens: int, decoding: int, kv: int, chunks: list[tuple[int, int]]) -> float:
+    """The same model in floating point, from the numbers as they are published."""
+    dense = max(5.42 + 0.0054 * tokens, 1.32 + 0.0189 * tokens)
+    if not chunks:
+        return dense + 32e-3 * (9.1 + 0.172 * decoding + 0.001248 * kv) + 0.38 + 0.95
+    decode = (0.172 * decoding + 0.001248 * kv) * 1.64
+    pairs = sum(max(chunk, 256) * (context + chunk / 2) for chunk, context in chunks)
+    prefill = 10.1 + 2.10e-5 * pairs + 0.00875 * sum(chunk for chunk, _ in chunks)
+    return dense + 32e-3 * (decode + prefill) + 0.38 + 0.95
+
+
+@pytest.mark.parametrize(
+    ("decoding", "kv", "chunks"),
+    [
+        pytest.param(1, 100, [], id="one decodes: memory-bound"),
+        pytest.param(256, 500_000, [], id="many decode"),
+        pytest.param(0, 0, [(2048, 0)], id="a prompt: compute-bound"),
+        pytest.param(64, 60_000, [(512, 8192), (100, 0)], id="mixed: two chunks, one below the floor"),
+    ],
+)
+def test_picoseconds_keep_the_published_model(decoding: int, kv: int, chunks: list[tuple[int, int]]) -> None:
+    tokens = decoding + sum(chunk for chunk, _ in chunks)
+    wanted = published_ms(tokens, decoding, kv, chunks)
+    assert H100.times.iteration_ps(decoding, kv, chunks) / MS == pytest.approx(wanted, rel=2e-3)
+
+
+def test_an_iteration_grows_with_everything_in_it() -> None:
+    base = SLOW_GROWTH.iteration_ps(4, 400, [(100, 0)])
+    assert SLOW_GROWTH.iteration_ps(5, 400, [(100, 0)]) > base
+    assert SLOW_GROWTH.iteration_ps(4, 401, [(100, 0)]) > base
+    assert SLOW_GROWTH.iteration_ps(4, 400, [(101, 0)]) > base
+    assert SLOW_GROWTH.iteration_ps(4, 400, [(100, 1)]) > base
+
+
+def test_every_engine_of_the_catalog_is_complete() -> None:
+    for name, engine in load().items():
+        assert engine.name == name
+        assert engine.source
+        assert engine.basis in {"calibrated", "interpolated", "roofline"}
+        assert engine.times.iteration_ps(1, 100) > 0
+        assert engine.kv_blocks(81920, 0.9) > 0
+
+
+def granted(*grants: Grant) -> Allocation:
+    return Allocation((ContainerGrants("main", grants),))
+
+
+A100 = load()["a100-80-llama-3.1-8b"]
+GPU = gpus.load()["a100-80"]
+LIMITS = Limits(max_num_seqs=32, max_num_batched_tokens=2048, max_model_len=100_000, gpu_memory_utilization=0.9)
+
+
+@pytest.mark.parametrize(
+    ("grant", "share"),
+    [
+        pytest.param(MigSlice("GPU-0", "3g.40gb", 0, 4), Fraction(1, 2), id="half the memory, 3/7 of compute: half"),
+        pytest.param(MigSlice("GPU-0", "1g.10gb", 0, 1), Fraction(1, 7), id="1/8 of memory, 1/7 of compute: 1/7"),
+        pytest.param(MigSlice("GPU-0", "7g.80gb", 0, 8), Fraction(1), id="all of it"),
+        pytest.param(MpsShare("GPU-0", 20480, 50), Fraction(1, 2), id="a quarter of memory, half of compute: half"),
+        pytest.param(WholeGpu("GPU-0"), Fraction(1), id="whole"),
+    ],
+)
+def test_what_a_pod_takes_of_a_gpu(grant: Grant, share: Fraction) -> None:
+    assert share_of(granted(grant), GPU) == share
+    assert share_of(granted(grant, WholeGpu("GPU-1")), GPU) == share + 1
+
+
+def test_a_slice_is_slower_where_the_hardware_is_divided() -> None:
+    whole = shape_of(A100, LIMITS, granted(WholeGpu("GPU-0")), GPU)
+    half = shape_of(A100, LIMITS, granted(MigSlice("GPU-0", "3g.40gb", 0, 4)), GPU)
+    assert half.times.a0 == 2 * whole.times.a0
+    assert half.times.b1 == round(whole.times.b1 * 7 / 3)
+    assert (half.times.fixed, half.times.c0) == (whole.times.fixed, whole.times.c0)
+    assert half.kv_blocks < whole.kv_blocks / 2
+    assert half.context_tokens == 100_000
+
+
+def test_mps_shares_slow_each_other() -> None:
+    half = shape_of(A100, LIMITS, granted(MpsShare("GPU-0", 40960, 50)), GPU)
+    assert half.times.a0 == round(A100.times.a0 * 1.2)
+    assert half.times.b0 == A100.times.b0 * 2
+
+
+def test_an_engine_without_room_is_refused() -> None:
+    with pytest.raises(EngineFitError, match="needs 17365 MiB"):
+        shape_of(A100, LIMITS, granted(MigSlice("GPU-0", "1g.10gb", 0, 1)), GPU)
+    with pytest.raises(EngineFitError, match=r"no profile 9g\.90gb"):
+        shape_of(A100, LIMITS, granted(MigSlice("GPU-0", "9g.90gb", 0, 1)), GPU)
+
+
+def test_the_context_is_no_longer_than_the_cache() -> None:
+    wide = Limits(max_num_seqs=8, max_num_batched_tokens=2048, max_model_len=10**9, gpu_memory_utilization=0.9)
+    shape = shape_of(A100, wide, granted(WholeGpu("GPU-0")), GPU)
+    assert shape.context_tokens == shape.kv_blocks * 16
+
+
+def test_a_budget_below_the_batch_is_refused_as_vllm_does() -> None:
+    with pytest.raises(ValueError, match="token_budget 3 is below max_running 4"):
+        Shape(SLOW_GROWTH, 10, 4, 3, 100)
