@@ -26,4 +26,4 @@ SCORERS: Final[Mapping[str, Scorer]] = MappingProxyType(
         "unweighted": Unweighted(),
     }
 )
-DEFAULT: Final = "slice-value"
+DEFAULT: Final = "fragmentation"

@@ -1,4 +1,4 @@
-"""Scarcity prices: what a placement takes away from the demands to come, each at the price of its scarcity.
+"""The default scorer: what a placement takes away from the demands to come, each at the price of its scarcity.
 
 a_k(m) is how many of profile k still fit in state m, A_k their sum over the fleet. Profile k costs p_k / (A_k + 1), so
 taking a placement that turns state m into m' costs sum_k p_k / (A_k + 1) * (a_k(m) - a_k(m')). Scaled so that one empty
