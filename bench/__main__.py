@@ -17,6 +17,7 @@ BENCHMARKS: Final = {
     "getmetrics": "bench.getmetrics",
     "verbs": "bench.verbs",
     "simulate": "bench.simulate",
+    "packing": "bench.packing",
 }
 
 

@@ -26,7 +26,7 @@ from slicewise.process.logs import configure
 from slicewise.process.shutdown import repeat, stop_on_signals
 from slicewise.process.tls import ReloadingContext
 
-WALL: Final = time.time  # noqa: TID251  # the one place that reads the wall clock
+WALL: Final = time.time
 EXPIRE_EVERY_S: Final = 5.0
 TLS_EVERY_S: Final = 10.0
 

@@ -113,7 +113,7 @@ async def _serve(settings: Settings) -> None:
     stop = stop_on_signals()
     async with AsyncExitStack() as stack:
         kube = await stack.enter_async_context(Kube.connect(settings.kubeconfig)) if settings.kubernetes else None
-        clock = time.time  # noqa: TID251  # the composition root: here the wall clock enters
+        clock = time.time
         running = await stack.enter_async_context(serving(settings, kube=kube, clock=clock))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({stopping, running.ticks}, return_when=asyncio.FIRST_COMPLETED)  # leaving it raises a defect

@@ -20,7 +20,7 @@ from slicewise.process.kube import Kube, KubeError
 from slicewise.process.logs import configure
 from slicewise.process.shutdown import stop_on_signals
 
-WALL: Final = time.time  # noqa: TID251  # the one place that reads the wall clock
+WALL: Final = time.time
 
 app = typer.Typer(
     add_completion=False,

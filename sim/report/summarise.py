@@ -57,7 +57,9 @@ class Times:
     per_token: Floats
 
     @classmethod
-    def of(cls, outcome: Outcome, turns: Turns) -> "Times":
+    def of(cls, outcome: Outcome, turns: Turns, outside_s: float) -> "Times":
+        """`outside_s`: of each request, on its way to the engine and back."""
+
         def seconds(ps: NDArray[np.int64]) -> Floats:
             return np.where(ps >= 0, ps / PS_PER_S, np.nan)
 
@@ -66,8 +68,8 @@ class Times:
             per_token = np.where(turns.output > 1, (done - first) / (turns.output - 1), 0.0)
         return cls(
             arrival=arrival,
-            first=first - arrival,
-            done=done - arrival,
+            first=first - arrival + outside_s,
+            done=done - arrival + outside_s,
             waiting=seconds(outcome.scheduled_ps) - arrival,
             per_token=np.where(np.isnan(done), np.nan, per_token),
         )
@@ -75,7 +77,7 @@ class Times:
 
 def summarise(world: World, recorder: Recorder) -> Report:
     yaml, turns, outcome = world.scenario.yaml, world.pool.turns, world.pool.outcome()
-    times = Times.of(outcome, turns)
+    times = Times.of(outcome, turns, yaml.engine.entry.request_s)
     arrived = outcome.status != Status.FUTURE
     judged, kept = _judge(yaml.slo, outcome.status, times, yaml.duration)
     requests, sessions = _requests(outcome.status), _sessions(outcome.status, turns)

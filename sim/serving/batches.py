@@ -3,11 +3,11 @@
 import numpy as np
 
 from sim.serving import state as s
-from sim.serving.caches import blocks, give_back, keep, room, take
+from sim.serving.caches import blocks, keep, reuse, room, take
 from sim.serving.heaps import push, update
 from sim.serving.jit import compiled
 from sim.serving.pool import BUCKETS_S
-from sim.serving.runs import forget, idle, new_blocks, pass_iterations, run_ps, set_end, touch
+from sim.serving.runs import idle, new_blocks, pass_iterations, run_ps, set_end, touch
 from sim.serving.state import NEVER, NONE, State
 from sim.serving.times import BLOCK_TOKENS
 
@@ -49,7 +49,7 @@ def iteration_ps(st: State, slot: int, decode: tuple[int, int], prefill: tuple[i
     """As `Times.iteration_ps`. `decode`: sequences and KV tokens; `prefill`: tokens and attention."""
     (decoding, kv), (tokens, attention) = decode, prefill
     n = decoding + tokens
-    memory_ps = st.slot[slot, s.A0] + st.slot[slot, s.A1] * n
+    memory_ps = min(st.slot[slot, s.A0] + st.slot[slot, s.A1] * n, st.slot[slot, s.CAP])
     compute_ps = st.slot[slot, s.B0] + st.slot[slot, s.B1] * n
     time_ps = max(memory_ps, compute_ps) + st.slot[slot, s.FIXED]
     if tokens:
@@ -119,10 +119,11 @@ def preempt(st: State, slot: int) -> None:
         stop_decoding(st, slot, last)
         st.slot[slot, s.FIRST_FINISH] = first_finish(st, slot, last)
     else:
-        generated = st.batch[slot, s.GENERATED, last]
+        generated, computed = st.batch[slot, s.GENERATED, last], st.batch[slot, s.COMPUTED, last]
         held = blocks(st.what[row, s.PROMPT] + generated)
     st.slot[slot, s.BATCH] = last
-    give_back(st, slot, held)
+    keep(st, slot, row, computed, held)
+    st.what[row, s.FLAGS] |= s.GAVE_WAY
     st.slot[slot, s.PREEMPTED] += 1
     st.what[row, s.SO_FAR] = generated
     st.what[row, s.STATUS] = s.QUEUED
@@ -154,19 +155,12 @@ def first_finish(st: State, slot: int, places: int) -> int:
 def admit(st: State, slot: int, budget: int) -> bool:
     """The head of the queue joins the batch if its whole prompt has room, what the cache has of it included."""
     row = st.slot[slot, s.Q_HEAD]
-    session, generated = st.what[row, s.SESSION], st.what[row, s.SO_FAR]
+    generated = st.what[row, s.SO_FAR]
     target = st.what[row, s.PROMPT] + generated
     if blocks(target) > room(st, slot):
         return False
-    reused = 0
-    if session != NONE:
-        known = st.session[session, s.KNOWN]
-        known = known // BLOCK_TOKENS if known < target else 0  # a shorter prompt is another one
-        if st.session[session, s.HOME] == slot:
-            reused = min(st.session[session, s.KEPT], known)
-        forget(st, session, slot)
-        st.slot[slot, s.LOST_TOKENS] += (known - reused) * BLOCK_TOKENS
-    take(st, slot, blocks(target))
+    reused = reuse(st, slot, row, target)
+    take(st, slot, blocks(target) - reused)
     st.slot[slot, s.CACHED_TOKENS] += reused * BLOCK_TOKENS
     if st.when[row, s.SCHEDULED] < 0:
         st.when[row, s.SCHEDULED] = st.now[s.NOW]
@@ -280,14 +274,12 @@ def finish(st: State, slot: int, row: int) -> None:
     st.slot[slot, s.BUCKET + bucket] += 1
     change_load(st, slot, -1)
     computed = st.what[row, s.PROMPT] + st.what[row, s.OUTPUT] - 1
-    give_back(st, slot, blocks(computed))
+    keep(st, slot, row, computed, blocks(computed))
     session = st.what[row, s.SESSION]
     if session == NONE:
         return
-    kept = computed // BLOCK_TOKENS
-    if kept:
-        st.slot[slot, s.FREE] -= kept
-        keep(st, slot, session, kept)
+    st.session[session, s.HOME] = slot
+    st.session[session, s.LAST] = row
     st.session[session, s.KNOWN] = computed
     follows = st.what[row, s.FLAGS] & s.FOLLOWS
     if follows:

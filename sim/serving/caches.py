@@ -12,34 +12,61 @@ def blocks(tokens: int) -> int:
 
 
 @compiled
-def unlink(st: State, slot: int, session: int) -> None:
-    before, after = st.session[session, s.LRU_PREV], st.session[session, s.LRU_NEXT]
+def unlink(st: State, slot: int, row: int) -> None:
+    before, after = st.what[row, s.LRU_PREV], st.what[row, s.LRU_NEXT]
     if before == NONE:
         st.slot[slot, s.LRU_HEAD] = after
     else:
-        st.session[before, s.LRU_NEXT] = after
+        st.what[before, s.LRU_NEXT] = after
     if after == NONE:
         st.slot[slot, s.LRU_TAIL] = before
     else:
-        st.session[after, s.LRU_PREV] = before
-    st.session[session, s.HOME] = NONE
-    st.session[session, s.KEPT] = 0
+        st.what[after, s.LRU_PREV] = before
+    st.what[row, s.KEPT] = 0
 
 
 @compiled
-def keep(st: State, slot: int, session: int, count: int) -> None:
-    """`count` blocks of a finished turn become the youngest cache of the slot."""
+def keep(st: State, slot: int, row: int, computed: int, held: int) -> None:
+    """What a request computed stays in whole blocks, until they are needed: the youngest cache of the slot."""
+    kept = computed // BLOCK_TOKENS
+    st.slot[slot, s.HELD_BLOCKS] -= held
+    st.slot[slot, s.FREE] += held - kept
+    if kept == 0:
+        return
     last = st.slot[slot, s.LRU_TAIL]
-    st.session[session, s.LRU_PREV] = last
-    st.session[session, s.LRU_NEXT] = NONE
+    st.what[row, s.LRU_PREV] = last
+    st.what[row, s.LRU_NEXT] = NONE
     if last == NONE:
-        st.slot[slot, s.LRU_HEAD] = session
+        st.slot[slot, s.LRU_HEAD] = row
     else:
-        st.session[last, s.LRU_NEXT] = session
-    st.slot[slot, s.LRU_TAIL] = session
-    st.session[session, s.HOME] = slot
-    st.session[session, s.KEPT] = count
-    st.slot[slot, s.CACHED] += count
+        st.what[last, s.LRU_NEXT] = row
+    st.slot[slot, s.LRU_TAIL] = row
+    st.what[row, s.KEPT] = kept
+    st.slot[slot, s.CACHED] += kept
+
+
+@compiled
+def reuse(st: State, slot: int, row: int, target: int) -> int:
+    """Takes over computed blocks: of the request itself if it gave way, else of its session's last turn."""
+    session, source, known = st.what[row, s.SESSION], row, (target - 1) // BLOCK_TOKENS
+    first = st.what[row, s.FLAGS] & s.GAVE_WAY == 0
+    if first:
+        if session == NONE or st.session[session, s.KNOWN] >= target:  # a shorter prompt is another one
+            return 0
+        source, known = st.session[session, s.LAST], st.session[session, s.KNOWN] // BLOCK_TOKENS
+        if st.session[session, s.HOME] != slot:
+            source = NONE
+    reused = 0
+    if source != NONE and st.what[source, s.KEPT] > 0:
+        kept = st.what[source, s.KEPT]
+        reused = min(kept, known)
+        unlink(st, slot, source)
+        st.slot[slot, s.CACHED] -= kept
+        st.slot[slot, s.FREE] += kept - reused
+        st.slot[slot, s.HELD_BLOCKS] += reused
+    if first:
+        st.slot[slot, s.LOST_TOKENS] += (known - reused) * BLOCK_TOKENS
+    return reused
 
 
 @compiled
@@ -54,19 +81,13 @@ def take(st: State, slot: int, count: int) -> None:
 @compiled
 def evict(st: State, slot: int) -> None:
     while st.slot[slot, s.FREE] < 0:
-        session = st.slot[slot, s.LRU_HEAD]
-        part = min(st.session[session, s.KEPT], -st.slot[slot, s.FREE])
+        row = st.slot[slot, s.LRU_HEAD]
+        part = min(st.what[row, s.KEPT], -st.slot[slot, s.FREE])
         st.slot[slot, s.FREE] += part
         st.slot[slot, s.CACHED] -= part
-        st.session[session, s.KEPT] -= part
-        if st.session[session, s.KEPT] == 0:
-            unlink(st, slot, session)
-
-
-@compiled
-def give_back(st: State, slot: int, count: int) -> None:
-    st.slot[slot, s.HELD_BLOCKS] -= count
-    st.slot[slot, s.FREE] += count
+        st.what[row, s.KEPT] -= part
+        if st.what[row, s.KEPT] == 0:
+            unlink(st, slot, row)
 
 
 @compiled

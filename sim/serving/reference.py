@@ -1,8 +1,9 @@
 """The plain engine: one iteration after the other, as vLLM's v1 scheduler does it. Written to be read and believed.
 
 Modelled: continuous batching in admission order, chunked prefill under a token budget, blocks of 16 tokens, admission
-of whole prompts only, preemption by recomputation from the tail, prefix cache per session with least recently used
-eviction. Source: vllm-project/vllm `vllm/v1/core/sched/scheduler.py`, `vllm/v1/core/block_pool.py`.
+of whole prompts only, preemption from the tail, and a prefix cache: what a request computed stays, when it ends or
+gives way, in blocks that nobody holds, until those are needed; the longest unused go first, each from its end.
+Source: vllm-project/vllm `vllm/v1/core/sched/scheduler.py`, `vllm/v1/core/block_pool.py`.
 """
 
 from collections import OrderedDict, deque
@@ -49,7 +50,7 @@ class Replica:
     ends_ps: int = -1  #: -1: idle
     started_ps: int = -1
     busy_ps: int = 0  #: of iterations that ended
-    cached: OrderedDict[int, int] = field(default_factory=OrderedDict)  #: session -> blocks, least recently used first
+    cached: OrderedDict[int, int] = field(default_factory=OrderedDict)  #: row -> blocks, longest unused first
     sessions: int = 0
     counters: NDArray[np.int64] = field(default_factory=lambda: np.zeros(COUNTERS, np.int64))
 
@@ -80,10 +81,12 @@ class ReferencePool:
         self._prompt = turns.prompt.tolist()
         self._output = turns.output.tolist()
         self._session = turns.session.tolist()
-        self._home = [-1] * turns.sessions  # the slot that caches it
+        self._home = [-1] * turns.sessions  # the slot of its last turn that ended
+        self._last = [-1] * turns.sessions  # that turn
         self._pinned = [-1] * turns.sessions  # the slot that its turns go to
         self._alive = [-1] * turns.sessions  # the slot that counts it
-        self._context = [0] * turns.sessions  # tokens of the session that were computed, wherever
+        self._context = [0] * turns.sessions  # tokens that it computed
+        self._preempted: set[int] = set()
         self._status = np.zeros(n, np.int8)
         self._times = {name: np.full(n, -1, np.int64) for name in ("arrival", "routed", "scheduled", "first", "done")}
 
@@ -177,11 +180,11 @@ class ReferencePool:
     # -- one iteration -------------------------------------------------------------------------------------------------
 
     def _start_idle(self) -> None:
-        for replica in self._replicas:
+        for slot, replica in enumerate(self._replicas):
             if replica is not None and replica.ends_ps < 0 and replica.load:
-                self._start(replica)
+                self._start(slot, replica)
 
-    def _start(self, replica: Replica) -> None:
+    def _start(self, slot: int, replica: Replica) -> None:
         shape, budget, work = replica.shape, replica.shape.token_budget, list[tuple[Running, int]]()
         preempted, i = False, 0
         while i < len(replica.batch) and budget > 0:
@@ -200,7 +203,7 @@ class ReferencePool:
             budget -= tokens
             i += 1
         while not preempted and replica.queue and budget > 0 and len(replica.batch) < shape.max_running:
-            admitted = self._admit(replica, replica.queue[0])
+            admitted = self._admit(slot, replica, replica.queue[0])
             if admitted is None:
                 break
             replica.queue.popleft()
@@ -215,55 +218,63 @@ class ReferencePool:
         replica.started_ps = self.now_ps
         replica.ends_ps = self.now_ps + shape.times.iteration_ps(len(decoding), kv_tokens, chunks)
 
-    def _admit(self, replica: Replica, row: int) -> Running | None:
+    def _admit(self, slot: int, replica: Replica, row: int) -> Running | None:
         """Room for the whole prompt, what the cache has of it included, or None."""
-        session, target = self._session[row], self._prompt[row] + self._generated[row]
-        known = self._context[session] if session != NO_SESSION else 0
-        known = known // BLOCK_TOKENS if known < target else 0  # a shorter prompt is another one
-        reused = min(replica.cached.get(session, 0), known)
-        need = blocks(target) - reused
-        if need > replica.free + sum(replica.cached.values()) - reused:
+        target = self._prompt[row] + self._generated[row]
+        if blocks(target) > replica.free + sum(replica.cached.values()):
             return None
-        if session != NO_SESSION:
-            self._forget_cache(session)
-            replica.free -= reused
-        self._take(replica, need)
+        reused = self._reuse(slot, replica, row, target)
+        self._take(replica, blocks(target) - reused)
         cached = reused * BLOCK_TOKENS
         if self._times["scheduled"][row] < 0:
             self._times["scheduled"][row] = self.now_ps
-        if session != NO_SESSION:
-            replica.counters[Counter.LOST_TOKENS] += known * BLOCK_TOKENS - cached
         replica.counters[Counter.CACHED_TOKENS] += cached
         self._status[row] = Status.RUNNING
         return Running(row, target, cached, self._generated[row], blocks(target))
+
+    def _reuse(self, slot: int, replica: Replica, row: int, target: int) -> int:
+        """Takes over computed blocks: of the request itself if it gave way, else of its session's last turn."""
+        session, source, known = self._session[row], row, (target - 1) // BLOCK_TOKENS
+        if row not in self._preempted:
+            if session == NO_SESSION or self._context[session] >= target:  # a shorter prompt is another one
+                return 0
+            source, known = self._last[session], self._context[session] // BLOCK_TOKENS
+            if self._home[session] != slot:
+                source = -1
+        kept = replica.cached.pop(source, 0)
+        reused = min(kept, known)
+        replica.free += kept - reused
+        if row not in self._preempted:
+            replica.counters[Counter.LOST_TOKENS] += (known - reused) * BLOCK_TOKENS
+        return reused
 
     def _take(self, replica: Replica, count: int) -> bool:
         """Blocks for a request; caches are evicted from the longest unused, from its end."""
         if count > replica.free + sum(replica.cached.values()):
             return False
         while replica.free < count:
-            session, cached = next(iter(replica.cached.items()))
+            row, cached = next(iter(replica.cached.items()))
             part = min(cached, count - replica.free)
             replica.free += part
-            replica.cached[session] -= part
+            replica.cached[row] -= part
             if part == cached:
-                del replica.cached[session]
-                self._home[session] = -1
+                del replica.cached[row]
         replica.free -= count
         return True
 
-    def _forget_cache(self, session: int) -> None:
-        """A session's prefix is kept in one place: where it is computed next."""
-        home = self._home[session]
-        if home >= 0:
-            replica = self._at(home)
-            replica.free += replica.cached.pop(session)
-            self._home[session] = -1
+    @staticmethod
+    def _keep(replica: Replica, running: Running) -> None:
+        """What it computed stays in whole blocks, until they are needed."""
+        kept = running.context // BLOCK_TOKENS
+        replica.free += running.held - kept
+        if kept:
+            replica.cached[running.row] = kept
 
     def _preempt(self, replica: Replica) -> Running:
         """The last of the batch gives its blocks back and starts again from the head of the queue."""
         victim = replica.batch.pop()
-        replica.free += victim.held
+        self._keep(replica, victim)
+        self._preempted.add(victim.row)
         replica.counters[Counter.PREEMPTED] += 1
         self._generated[victim.row] = victim.generated
         self._status[victim.row] = Status.QUEUED
@@ -298,16 +309,11 @@ class ReferencePool:
         counters[Counter.LATENCY_US] += latency_us
         counters[Counter.WAITED_US] += (int(self._times["scheduled"][row]) - routed_ps) // PS_PER_US
         counters[Counter.BUCKET + sum(latency_us > b for b in _BUCKETS_US)] += 1
+        self._keep(replica, running)
         session = self._session[row]
         if session == NO_SESSION:
-            replica.free += running.held
             return
-        kept = running.context // BLOCK_TOKENS
-        replica.free += running.held - kept
-        if kept:
-            replica.cached[session] = kept
-            self._home[session] = slot
-        self._context[session] = running.context
+        self._home[session], self._last[session], self._context[session] = slot, row, running.context
         if turns.follows[row]:
             heappush(self._later, (self.now_ps + int(turns.wait_ps[row + 1]), row + 1))
         if not turns.follows[row] or turns.human[row + 1]:
@@ -332,9 +338,9 @@ class ReferencePool:
         rows = [*(r.row for r in replica.batch), *replica.queue]
         for row in rows:
             self._status[row] = Status.DROPPED
-        for session in replica.cached:
-            self._home[session] = -1
         for session, pinned in enumerate(self._pinned):
+            if self._home[session] == slot:
+                self._home[session] = -1
             if pinned == slot:
                 self._pinned[session] = -1
             if self._alive[session] == slot:

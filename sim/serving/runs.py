@@ -9,7 +9,7 @@ could join it. While an iteration is under way each place has the block for the 
 """
 
 from sim.serving import state as s
-from sim.serving.caches import take, unlink
+from sim.serving.caches import take
 from sim.serving.heaps import update
 from sim.serving.jit import compiled
 from sim.serving.state import NEVER, NONE, State
@@ -113,20 +113,3 @@ def touch(st: State, slot: int) -> None:
         st.now[s.TOUCHED] = slot
     else:
         st.slot[before, s.NEXT_TOUCHED] = slot
-
-
-@compiled
-def forget(st: State, session: int, starting: int) -> None:
-    """A session's prefix is kept in one place: where it is computed next (`starting`: the slot that is about to)."""
-    home = st.session[session, s.HOME]
-    if home == NONE:
-        return
-    if home != starting:
-        settle(st, home, home < starting)
-        home = st.session[session, s.HOME]
-        if home == NONE:  # settling evicted it
-            return
-    kept = st.session[session, s.KEPT]
-    st.slot[home, s.FREE] += kept
-    st.slot[home, s.CACHED] -= kept
-    unlink(st, home, session)

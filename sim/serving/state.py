@@ -6,6 +6,7 @@ iteration, so what each has computed is a constant plus the replica's count of i
 while iterations pass.
 """
 
+from dataclasses import astuple
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -26,10 +27,11 @@ NOW, NEXT_FIRST, FIRST_TURNS, LATER, HELD_HEAD, HELD_TAIL, HELD, TOUCHED = range
 # State.when
 ARRIVAL, ROUTED, SCHEDULED, FIRST, DONE = range(5)  # ARRIVAL of a turn that has not come: how long it waits
 # State.what
-PROMPT, OUTPUT, SESSION, STATUS, SO_FAR, NEXT, ORDER, FLAGS = range(8)
-FOLLOWS, HUMAN = 1, 2  # FLAGS: the next row is the session's next turn; the wait before it is for a person
+PROMPT, OUTPUT, SESSION, STATUS, SO_FAR, NEXT, ORDER, FLAGS, KEPT, LRU_PREV, LRU_NEXT = range(11)
+# FLAGS: the next row is the session's next turn; the wait before it is for a person; it gave way once
+FOLLOWS, HUMAN, GAVE_WAY = 1, 2, 4
 # State.session; the last two are a binary heap of (time, row) and belong to no session
-PINNED, ALIVE, HOME, KNOWN, KEPT, LRU_PREV, LRU_NEXT, HEAP_PS, HEAP_ROW = range(9)
+PINNED, ALIVE, HOME, LAST, KNOWN, HEAP_PS, HEAP_ROW = range(7)
 # State.batch
 ROW, START, FINISH_AT, WORK = range(4)
 COMPUTED, GENERATED = START, FINISH_AT  # of places that do not decode yet
@@ -40,9 +42,9 @@ USED, READY, FREE, CACHED, HELD_BLOCKS, Q_HEAD, Q_TAIL, Q_LEN, BATCH, DECODING =
 ENDS, STARTED, BUSY, STEPS, BASE, SLOPE, ITERATION, KV, FIRST_FINISH, SESSIONS = range(10, 20)
 LRU_HEAD, LRU_TAIL, IS_TOUCHED, NEXT_TOUCHED = range(20, 24)
 SHAPE: Final = 24
-A0, A1, B0, B1, C0, C1, C2, MIXED_C1, MIXED_C2, P0, P1, P2, FLOOR, FIXED = range(SHAPE, SHAPE + 14)
-KV_BLOCKS, MAX_RUNNING, BUDGET, CONTEXT = range(SHAPE + 14, SHAPE + 18)
-PHASES: Final = SHAPE + 18  # BLOCK_TOKENS of them: decoding places by START modulo BLOCK_TOKENS
+A0, A1, CAP, B0, B1, C0, C1, C2, MIXED_C1, MIXED_C2, P0, P1, P2, FLOOR, FIXED = range(SHAPE, SHAPE + 15)
+KV_BLOCKS, MAX_RUNNING, BUDGET, CONTEXT = range(SHAPE + 15, SHAPE + 19)
+PHASES: Final = SHAPE + 19  # BLOCK_TOKENS of them: decoding places by START modulo BLOCK_TOKENS
 COUNTS: Final = PHASES + BLOCK_TOKENS
 SLOT_COLUMNS: Final = COUNTS + COUNTERS
 # plain integers, because machine code wants those
@@ -57,8 +59,8 @@ LOST_TOKENS, BUCKET = COUNTS + int(Counter.LOST_TOKENS), COUNTS + int(Counter.BU
 
 class State(NamedTuple):
     when: I64  # (n, 5)
-    what: I32  # (n, 8)
-    session: I64  # (sessions + 1, 9)
+    what: I32  # (n, 11)
+    session: I64  # (sessions + 1, 7)
     slot: I64  # (slots, SLOT_COLUMNS)
     batch: I64  # (slots, 4, places)
     tree: I64  # (2, 2 x slots)
@@ -66,9 +68,7 @@ class State(NamedTuple):
 
 
 def shape_row(shape: Shape) -> list[int]:
-    t = shape.times
-    times = [t.a0, t.a1, t.b0, t.b1, t.c0, t.c1, t.c2, t.mixed_c1, t.mixed_c2, t.p0, t.p1, t.p2, t.floor, t.fixed]
-    return [*times, shape.kv_blocks, shape.max_running, shape.token_budget, shape.context_tokens]
+    return [*astuple(shape.times), shape.kv_blocks, shape.max_running, shape.token_budget, shape.context_tokens]
 
 
 def initial(turns: Turns, slots: int, places: int) -> State:
@@ -76,14 +76,14 @@ def initial(turns: Turns, slots: int, places: int) -> State:
     n, first = len(turns), turns.first()
     when = np.full((n, 5), -1, np.int64)
     when[:, ARRIVAL] = np.where(turns.arrival_ps >= 0, turns.arrival_ps, turns.wait_ps)
-    what = np.zeros((n, 8), np.int32)
+    what = np.zeros((n, 11), np.int32)
     for column, values in ((PROMPT, turns.prompt), (OUTPUT, turns.output), (SESSION, turns.session)):
         what[:, column] = values
     what[:, NEXT] = NONE
     what[: len(first), ORDER] = first
     what[:, FLAGS] = turns.follows * FOLLOWS + turns.human * HUMAN
-    session = np.full((turns.sessions + 1, 9), NONE, np.int64)
-    session[:, [KNOWN, KEPT]] = 0
+    session = np.full((turns.sessions + 1, 7), NONE, np.int64)
+    session[:, KNOWN] = 0
     now = np.zeros(8, np.int64)
     now[[HELD_HEAD, HELD_TAIL, TOUCHED]] = NONE
     now[FIRST_TURNS] = len(first)

@@ -160,7 +160,6 @@ def drop_all(st: State, slot: int) -> int:
     for session in range(len(st.session)):
         if st.session[session, s.HOME] == slot:
             st.session[session, s.HOME] = NONE
-            st.session[session, s.KEPT] = 0
         if st.session[session, s.PINNED] == slot:
             st.session[session, s.PINNED] = NONE
         if st.session[session, s.ALIVE] == slot:

@@ -1,11 +1,12 @@
 """How long one iteration of an engine takes: a model of twelve numbers per GPU, model and tensor parallelism.
 
-    t = max(a0 + a1 N, b0 + b1 N)                                        dense layers: memory-bound or compute-bound
+    t = max(min(a0 + a1 N, cap), b0 + b1 N)                              dense layers: memory-bound or compute-bound
       + L (c0 + c1 B + c2 KV)            or  mix L (c1 B + c2 KV)        decode attention, alone or beside prefill
       + L (p0 + p1 sum max(chunk, floor) (ctx + chunk/2) + p2 sum chunk) prefill attention
       + head + host
 
-N tokens in the iteration, B sequences that decode, KV tokens that they attend to, L layers. Kept in whole picoseconds.
+N tokens in the iteration, B sequences that decode, KV tokens that they attend to, L layers. `cap` is for mixtures of
+experts: with more tokens more experts are read, until all are. Kept in whole picoseconds.
 """
 
 import tomllib
@@ -18,6 +19,7 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 BLOCK_TOKENS: Final = 16  # vLLM's block size on GPUs
+NO_CAP_MS: Final = 1e6  # a quarter of an hour: no iteration lasts so long
 _MIB: Final = 1 << 20
 Basis = Literal["calibrated", "interpolated", "roofline"]
 
@@ -28,6 +30,7 @@ class Times:
 
     a0: int
     a1: int
+    cap: int
     b0: int
     b1: int
     c0: int
@@ -48,7 +51,7 @@ class Times:
             tokens += chunk
             prefilled += chunk
             attention += max(chunk, self.floor) * (2 * context + chunk)
-        time_ps = max(self.a0 + self.a1 * tokens, self.b0 + self.b1 * tokens) + self.fixed
+        time_ps = max(min(self.a0 + self.a1 * tokens, self.cap), self.b0 + self.b1 * tokens) + self.fixed
         if prefilled:
             time_ps += self.p0 + self.p1 * attention + self.p2 * prefilled
             return time_ps + self.mixed_c1 * decoding + self.mixed_c2 * kv_tokens
@@ -65,7 +68,10 @@ class Times:
 
         return replace(
             self,
-            **{name: slower(getattr(self, name), memory) for name in ("a0", "a1", "c1", "c2", "mixed_c1", "mixed_c2")},
+            **{
+                name: slower(getattr(self, name), memory)
+                for name in ("a0", "a1", "cap", "c1", "c2", "mixed_c1", "mixed_c2")
+            },
             **{name: slower(getattr(self, name), compute) for name in ("b0", "b1", "p1", "p2")},
         )
 
@@ -78,9 +84,12 @@ class Engine:
     gpu: str
     model: str
     tensor_parallel: int
+    precision: str  #: of the weights
     basis: Basis
     source: str
+    layers: int
     times: Times
+    request_s: float  #: of a request outside the iterations: HTTP, tokenizer, the way to the client
     weights_mib: int  #: per GPU
     overhead_mib: int  #: per GPU: activations, graphs, the runtime
     kv_bytes_per_token: int  #: per GPU
@@ -104,6 +113,7 @@ def parse(text: str) -> Engine:
     times = Times(
         a0=_ps(dense["memory"][0], ms),
         a1=_ps(dense["memory"][1], ms),
+        cap=_ps(dense.get("cap", NO_CAP_MS), ms),
         b0=_ps(dense["compute"][0], ms),
         b1=_ps(dense["compute"][1], ms),
         c0=_ps(decode["fixed"], per_layer),
@@ -123,9 +133,12 @@ def parse(text: str) -> Engine:
         gpu=entry["gpu"],
         model=entry["model"],
         tensor_parallel=entry["tensor_parallel"],
+        precision=entry["precision"],
         basis=entry["basis"],
         source=entry["source"],
+        layers=layers,
         times=times,
+        request_s=entry["request_ms"] / 1e3,
         weights_mib=memory["weights_mib"],
         overhead_mib=memory["overhead_mib"],
         kv_bytes_per_token=memory["kv_bytes_per_token"],

@@ -29,7 +29,7 @@ def demo(
     options = Options(
         wall_s=None if forever else seconds, plain=plain or not console.is_terminal or console.is_dumb_terminal
     )
-    wall = time.time  # noqa: TID251  # the composition root hands the clock to everything else
+    wall = time.time
     raise typer.Exit(asyncio.run(demonstrate(options, console, wall)))
 
 

@@ -1,6 +1,7 @@
 """Small engines and loads for the tests of the serving model."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ UNIT_PS = 1_000_000_000  # a millisecond
 SLOW_GROWTH = Times(
     a0=5 * UNIT_PS,
     a1=UNIT_PS // 100,
+    cap=6 * UNIT_PS,
     b0=UNIT_PS,
     b1=UNIT_PS // 30,
     c0=UNIT_PS // 5,
@@ -31,9 +33,8 @@ SLOW_GROWTH = Times(
 
 def constant(iteration_ps: int) -> Times:
     """Every iteration takes the same time, whatever is in it."""
-    return Times(
-        a0=iteration_ps, a1=0, b0=0, b1=0, c0=0, c1=0, c2=0, mixed_c1=0, mixed_c2=0, p0=0, p1=0, p2=0, floor=1, fixed=0
-    )
+    nothing = dict.fromkeys(asdict(SLOW_GROWTH), 0)
+    return Times(**(nothing | {"a0": iteration_ps, "cap": iteration_ps, "floor": 1}))
 
 
 def shape(

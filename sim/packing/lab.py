@@ -1,0 +1,91 @@
+"""Run experiments, one policy after another on the same arrivals, and time the decisions."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Final
+
+import numpy as np
+
+from sim.packing.law import check
+from sim.packing.load import load_nodes, load_pods
+from sim.packing.metrics import Outcome, evaluate
+from sim.packing.model import Experiment, Nodes, Trace
+from sim.packing.recipe import build_experiment
+from sim.packing.table import SCORERS, Run
+
+# Every 16th decision is timed by itself, the call from Python and a refresh that falls due included; the others go
+# through in batches, so that watching costs little of what is watched.
+TIMED_EVERY: Final = 16
+WARM_UP_ARRIVALS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Cases:
+    """A cluster, and the traces that are tried on it."""
+
+    nodes: Nodes
+    traces: tuple[Trace, ...]
+
+
+def load(nodes: Path, pods: Sequence[Path]) -> Cases:
+    """Raises `ConfigError` with the faults of the first file that has any."""
+    inventory = load_nodes(nodes)
+    return Cases(inventory.nodes, tuple(load_pods(path, inventory.kinds_of_model) for path in pods))
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One experiment. Times are wall clock; all else is the same for the same pods, scorer and seed."""
+
+    pods: str
+    scorer: str
+    seed: int
+    outcome: Outcome
+    decision_ms_p50: float
+    decision_ms_p99: float
+    wall_s: float
+
+
+def run_experiment(experiment: Experiment, scorer: str, seed: int) -> Result:
+    """Raises `BrokenLawError` if the policy breaks a law of placement: that is a fault of this program."""
+    began_s = perf_counter()
+    run = SCORERS[scorer](experiment, seed)
+    decisions_ms = _drive(run, experiment.class_of_arrival.size)
+    wall_s = perf_counter() - began_s
+    check(experiment, run.placement)
+    p50, p99 = np.quantile(decisions_ms, [0.5, 0.99])
+    outcome = evaluate(experiment, run.placement)
+    return Result(experiment.trace.name, scorer, seed, outcome, float(p50), float(p99), wall_s)
+
+
+def _drive(run: Run, arrivals: int) -> list[float]:
+    decisions_ms: list[float] = []
+    begin = 0
+    while begin < arrivals:
+        place = begin % TIMED_EVERY
+        if place:
+            begin += run.advance(begin, min(arrivals, begin + TIMED_EVERY - place))
+            continue
+        began_s = perf_counter()
+        begin += run.advance(begin, begin + 1)
+        decisions_ms.append(1000.0 * (perf_counter() - began_s))
+    return decisions_ms
+
+
+def experiments(cases: Cases, scorers: Sequence[str], seeds: Sequence[int]) -> Iterator[Result]:
+    """Every trace x seed x scorer; the scorers of one seed meet the same arrivals."""
+    for trace in cases.traces:
+        for seed in seeds:
+            experiment = build_experiment(cases.nodes, trace, seed)
+            for scorer in scorers:
+                yield run_experiment(experiment, scorer, seed)
+
+
+def warm_up(cases: Cases, scorers: Sequence[str]) -> None:
+    """Compile, or load what was compiled, before any clock runs."""
+    experiment = build_experiment(cases.nodes, cases.traces[0], 0)
+    few = replace(experiment, class_of_arrival=experiment.class_of_arrival[:WARM_UP_ARRIVALS])
+    for scorer in scorers:
+        run_experiment(few, scorer, 0)

@@ -1,0 +1,142 @@
+"""Results of the packing lab as JSON, and as tables for a terminal."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from sim.packing.lab import Result
+
+_Quantity = Callable[[Result], float]
+
+
+def to_json(recipe: str, results: Sequence[Result]) -> str:
+    """A contract: names and meaning of the fields stay. Percentages as in `sim.packing.metrics.Outcome`."""
+    return json.dumps({"recipe": recipe, "results": [_entry(result) for result in results]}, indent=1) + "\n"
+
+
+def _entry(result: Result) -> dict[str, Any]:
+    outcome = result.outcome
+    return {
+        "pods": result.pods,
+        "scorer": result.scorer,
+        "seed": result.seed,
+        "allocation_100_pct": outcome.allocation_100_pct,
+        "allocation_130_pct": outcome.allocation_130_pct,
+        "first_failure_pct": outcome.first_failure_pct,
+        "lost_by_class_pct": outcome.lost_by_class_pct,
+        "decision_ms_p50": result.decision_ms_p50,
+        "decision_ms_p99": result.decision_ms_p99,
+        "wall_s": result.wall_s,
+    }
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and its standard error, which is not a number (NaN) for a single value."""
+    if len(values) < 2:
+        return float(np.mean(values)), math.nan
+    return float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
+
+
+def _spelled(values: Sequence[float], *, sign: str = "") -> str:
+    mean, error = mean_and_error(values)
+    return f"{mean:{sign}.2f}" if math.isnan(error) else f"{mean:{sign}.2f} ± {error:.2f}"
+
+
+def show(results: Sequence[Result], console: Console) -> None:
+    """Three tables a trace: means over the seeds with standard errors, when and how fast, and what each class lost.
+
+    Differences to the first scorer are paired: seed by seed, on the same arrivals.
+    """
+    for pods in dict.fromkeys(result.pods for result in results):
+        of_pods = [result for result in results if result.pods == pods]
+        by_scorer = {
+            name: [result for result in of_pods if result.scorer == name]
+            for name in dict.fromkeys(result.scorer for result in of_pods)
+        }
+        first, its_results = next(iter(by_scorer.items()))
+        many = f"{len(its_results)} seeds, mean ± standard error" if len(its_results) > 1 else "1 seed"
+        name = Path(pods).name.removesuffix(".gz").removesuffix(".csv")
+        console.print(f"[bold]{escape(name)}[/]  [dim]{many}[/]")
+        console.print(f"[dim]allocated, in % of the cluster's GPUs; differences to {first}, paired by seed[/]")
+        console.print(_allocations(by_scorer))
+        console.print("[dim]lost while the first 100 % arrived, in % of the GPUs (cpu-only: of the CPU)[/]")
+        console.print(_losses(by_scorer))
+        console.print("[dim]arrived at the first failure, in % of the GPUs; time of a decision and of a run[/]")
+        console.print(_times(by_scorer))
+        console.print()
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "scorer" else "right", no_wrap=True)
+    return table
+
+
+def _allocations(by_scorer: dict[str, list[Result]]) -> Table:
+    first = next(iter(by_scorer))
+    table = _table("scorer", "at 100 %", "difference", "at 130 %", "difference")
+
+    def cells(name: str, quantity: _Quantity) -> tuple[str, str]:
+        ours = [quantity(result) for result in by_scorer[name]]
+        theirs = [quantity(result) for result in by_scorer[first]]
+        pairs = zip(ours, theirs, strict=True)
+        return _spelled(ours), "" if name == first else _spelled([a - b for a, b in pairs], sign="+")
+
+    for name in by_scorer:
+        table.add_row(name, *cells(name, _at_100), *cells(name, _at_130))
+    return table
+
+
+def _losses(by_scorer: dict[str, list[Result]]) -> Table:
+    classes = list(next(iter(by_scorer.values()))[0].outcome.lost_by_class_pct)
+    table = _table("scorer", *classes)
+    for name, results in by_scorer.items():
+        lost = [np.mean([result.outcome.lost_by_class_pct[member] for result in results]) for member in classes]
+        table.add_row(name, *(f"{mean:.2f}" for mean in lost))
+    return table
+
+
+def _times(by_scorer: dict[str, list[Result]]) -> Table:
+    table = _table("scorer", "first failure", "P50 ms", "P99 ms", "run s")
+    for name, results in by_scorer.items():
+        failure = _spelled([result.outcome.first_failure_pct for result in results])
+        table.add_row(
+            name,
+            failure,
+            f"{_mean(results, _p50):.3f}",
+            f"{_mean(results, _p99):.3f}",
+            f"{_mean(results, _wall_s):.2f}",
+        )
+    return table
+
+
+def _mean(results: Sequence[Result], quantity: _Quantity) -> float:
+    return float(np.mean([quantity(result) for result in results]))
+
+
+def _at_100(result: Result) -> float:
+    return result.outcome.allocation_100_pct
+
+
+def _at_130(result: Result) -> float:
+    return result.outcome.allocation_130_pct
+
+
+def _p50(result: Result) -> float:
+    return result.decision_ms_p50
+
+
+def _p99(result: Result) -> float:
+    return result.decision_ms_p99
+
+
+def _wall_s(result: Result) -> float:
+    return result.wall_s

@@ -1,0 +1,186 @@
+"""Scarcity prices of pod types, and the priced copies that a node state holds."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from sim.packing.cluster import Cluster
+from sim.packing.jit import compiled
+from sim.packing.mix import Mix
+from sim.packing.model import FloatArray, IntArray
+from sim.packing.states import sort_descending
+
+
+class Groups(NamedTuple):
+    """GPU types of a mix, grouped by (milli, GPUs, kinds of node) and sorted by CPU within a group."""
+
+    milli: IntArray
+    gpu_count: IntArray
+    kind_mask: IntArray
+    start: IntArray  # [groups + 1]: first type of each group
+    cpu_milli: IntArray  # of each type
+
+
+class Prices(NamedTuple):
+    """Prefix sums over the types, so that pricing a state needs one search a group."""
+
+    groups: Groups
+    price_before: FloatArray  # [types + 1]: prices of the types before
+    ratio_before: FloatArray  # [types + 1]: the same of price / CPU
+
+
+@dataclass(frozen=True, slots=True)
+class GpuTypes:
+    """The types of a mix that ask for GPUs, in group order."""
+
+    groups: Groups
+    mix: Mix
+
+    @property
+    def request_milli(self) -> FloatArray:
+        return (self.mix.gpu_milli * self.mix.gpu_count).astype(np.float64)
+
+
+def gpu_types(mix: Mix) -> GpuTypes:
+    order = np.lexsort((mix.cpu_milli, mix.kind_mask, mix.gpu_milli, mix.gpu_count))
+    order = order[mix.gpu_count[order] > 0]
+    sorted_mix = Mix(
+        mix.cpu_milli[order], mix.gpu_milli[order], mix.gpu_count[order], mix.kind_mask[order], mix.share[order]
+    )
+    keys = np.stack([sorted_mix.gpu_milli, sorted_mix.gpu_count, sorted_mix.kind_mask], axis=1)
+    opens = np.ones(order.size, dtype=np.bool_)
+    opens[1:] = (keys[1:] != keys[:-1]).any(axis=1)
+    first = np.flatnonzero(opens)
+    columns = [np.ascontiguousarray(keys[first, column]) for column in range(3)]
+    start = np.append(first, order.size).astype(np.int64)
+    return GpuTypes(Groups(columns[0], columns[1], columns[2], start, sorted_mix.cpu_milli), sorted_mix)
+
+
+@compiled
+def gpu_copies(milli: int, wanted: int, gpus: IntArray) -> int:
+    """How many pods asking for `wanted` x `milli` the GPUs hold, CPU aside; `gpus` descending."""
+    pieces = 0
+    if milli == 1000:
+        while pieces < 8 and gpus[pieces] == 1000:
+            pieces += 1
+        return pieces // wanted
+    for i in range(8):
+        if gpus[i] < milli:
+            break
+        pieces += 1 if 2 * milli > gpus[i] else gpus[i] // milli
+    return pieces // wanted
+
+
+@compiled
+def count_copies(cluster: Cluster, groups: Groups, copies: FloatArray, gpus: IntArray) -> None:
+    """Add to `copies` A_k: how many pods of each type the whole cluster holds now, each type taken alone.
+
+    A node holds min(CPU / c_k, what its GPUs hold). The first is not rounded, but of a type of several GPUs a node with
+    less CPU than one pod holds none.
+    """
+    for node in range(cluster.cpu_free_milli.size):
+        cpu_milli = cluster.cpu_free_milli[node]
+        for gpu in range(8):
+            gpus[gpu] = cluster.gpu_free_milli[node, gpu]
+        sort_descending(gpus)
+        if gpus[0] == 0 or cpu_milli == 0:
+            continue
+        for g in range(groups.milli.size):
+            if (groups.kind_mask[g] >> cluster.kind_id[node]) & 1 == 0:
+                continue
+            held = gpu_copies(groups.milli[g], groups.gpu_count[g], gpus)
+            if held == 0:
+                continue
+            for k in range(groups.start[g], groups.start[g + 1]):
+                if groups.gpu_count[g] > 1 and groups.cpu_milli[k] > cpu_milli:
+                    break
+                copies[k] += min(held, cpu_milli / groups.cpu_milli[k])
+
+
+def excess_prices(share: FloatArray, request_milli: FloatArray, copies: FloatArray, free_milli: float) -> FloatArray:
+    """p_k w_k max(0, free / (w_k (A_k + 1)) - 1): the free work that type k cannot use, relative to what it can."""
+    return share * request_milli * np.maximum(0.0, free_milli / (request_milli * (copies + 1.0)) - 1.0)
+
+
+def chance_of_at_least(least: float, mean: float, seen: float) -> float:
+    """P(D >= least) for the number D of pods still to come: Poisson with a rate that is known from `seen` pods alone.
+
+    The rate is gamma-distributed then, and D negative binomial with this mean.
+    """
+    needed = math.ceil(least)
+    if needed <= 0 or mean <= 0.0:
+        return 1.0 if needed <= 0 else 0.0
+    odds = mean / (mean + seen)
+    deviation = math.sqrt(mean / (1.0 - odds)) if odds < 1.0 else math.inf
+    if needed > mean + 12.0 * deviation + 12.0:  # beyond these bounds the tail is below 1e-12: no sum needed
+        return 0.0
+    if needed < mean - 8.0 * deviation:
+        return 1.0
+    log_term = seen * math.log1p(-odds)
+    below = 0.0
+    for count in range(needed):
+        if count > 0:
+            log_term += math.log(odds * (seen + count - 1.0) / count)
+        below += math.exp(log_term)
+    return max(0.0, 1.0 - below)
+
+
+def guard_prices(types: GpuTypes, copies: FloatArray, arrivals_left: float, pods_seen: float) -> FloatArray:
+    """Littlewood's rule for pods of several GPUs.
+
+    A host is worth the work of the pod that it would serve, times the chance that the pods still to come need all the
+    hosts that are left. Pods that ask for at least as much in every respect compete for the same hosts. (Littlewood,
+    "Forecasting and control of passenger bookings", AGIFORS 1972.)
+    """
+    mix, request = types.mix, types.request_milli
+    price = np.zeros(request.size)
+    for k in np.flatnonzero((mix.gpu_count > 1) & (copies > 0)):
+        rivals = (
+            (mix.cpu_milli >= mix.cpu_milli[k])
+            & (mix.gpu_milli >= mix.gpu_milli[k])
+            & (mix.gpu_count >= mix.gpu_count[k])
+            & ((mix.kind_mask & ~mix.kind_mask[k]) == 0)
+        )
+        share = float(mix.share[rivals].sum())
+        chance = chance_of_at_least(float(copies[k]), share * arrivals_left, share * pods_seen)
+        price[k] = float(request[k]) * chance
+    return price
+
+
+def price_table(types: GpuTypes, price: FloatArray) -> Prices:
+    ratio = price / types.groups.cpu_milli
+    return Prices(types.groups, np.append(0.0, np.cumsum(price)), np.append(0.0, np.cumsum(ratio)))
+
+
+@compiled
+def _first_above(values: IntArray, begin: int, end: int, limit: int) -> int:
+    """The first position in values[begin:end], ascending, whose value exceeds the limit."""
+    while begin < end:
+        middle = (begin + end) >> 1
+        if values[middle] > limit:
+            end = middle
+        else:
+            begin = middle + 1
+    return begin
+
+
+@compiled
+def priced_copies(prices: Prices, kind: int, cpu_milli: int, gpus: IntArray) -> float:
+    """sum_k price_k a_k(s), a_k counted as in `count_copies`; `gpus` descending."""
+    groups = prices.groups
+    total = 0.0
+    for g in range(groups.milli.size):
+        if (groups.kind_mask[g] >> kind) & 1 == 0:
+            continue
+        held = gpu_copies(groups.milli[g], groups.gpu_count[g], gpus)
+        if held == 0:
+            continue
+        begin, end = groups.start[g], groups.start[g + 1]
+        if groups.gpu_count[g] > 1:
+            end = _first_above(groups.cpu_milli, begin, end, cpu_milli)
+        split = min(end, _first_above(groups.cpu_milli, begin, end, cpu_milli // held))
+        total += held * (prices.price_before[split] - prices.price_before[begin])
+        total += cpu_milli * (prices.ratio_before[end] - prices.ratio_before[split])
+    return total
