@@ -19,11 +19,14 @@ from extender.placement.model import GpuProblem, Inventory, InventoryError, NoIn
 from extender.placement.node import NOT_SEEN, Node, Problem, StaticRoom
 from extender.placement.plan import Misfit, NodeView, Prices, plan
 from extender.placement.scorers import DEFAULT, SCORERS
+from extender.placement.traffic import NO_TRAFFIC, Traffic
 from extender.placement.usage import Held
 
 __all__ = ["Holding", "Ledger", "NodeView", "ObjectError", "Phase", "Problem", "Refusal"]
 
 TERMINAL: Final = frozenset({"Succeeded", "Failed"})
+#: Pods that hold nothing and are known to have asked. The oldest is forgotten; should it ask again, it counts again.
+MAX_ASKED: Final = 1 << 16
 NO_REPORT: Final = NoInventory("no inventory: the node agent has not reported its GPUs")
 
 
@@ -52,6 +55,8 @@ class Ledger:
         self.assume_ttl_s = assume_ttl_s
         self.scorer_name, self.scorer = scorer, SCORERS[scorer]
         self.fleet = Fleet()
+        self.traffic: Traffic = NO_TRAFFIC  # learnt: what is asked for, and whether pods leave
+        self._asked: dict[str, None] = {}  # uids that traffic has counted; the one that asked last stands last
         self._nodes: dict[str, Node] = {}
         self._texts: dict[str, str] = {}  # inventory annotations as read last
         self._renewed_s: dict[str, float] = {}
@@ -133,6 +138,9 @@ class Ledger:
 
     def drop_pod(self, uid: str) -> None:
         """The pod object is gone: so are its processes, and its slices are free."""
+        holding = self.holding(uid)
+        if holding is not None and holding.phase is not Phase.ASSUMED and holding.uuids:
+            self.traffic = self.traffic.leave()
         self._drop_nominee(uid)
         self._pod_problems.pop(uid, None)
         self._release(uid)
@@ -154,12 +162,20 @@ class Ledger:
             elif holding.phase is Phase.CONFIRMED and holding.expires_s == inf:
                 self._hold(replace(holding, expires_s=now_s + self.assume_ttl_s))
 
+    # ---- demands -----------------------------------------------------------------------------------------------
+
+    def ask(self, demand: Demand) -> None:
+        """A pod looks for a place, for the first time or again: it is counted once, whether it finds one or not."""
+        if demand.shape is not None and self._is_new(demand.uid):
+            self.traffic = self.traffic.arrive(demand.shape, demand.count)
+
     # ---- reservations ------------------------------------------------------------------------------------------
 
     def assume(self, uid: str, pod_key: str, demand: Demand, node: str, now_s: float) -> Allocation | Refusal:
         """Reserves a place for a pod. The same pod on the same node gets the same answer, however often it asks."""
         if demand.uid != uid:
             return Refusal(f"the demand is of pod {demand.uid}, not of {uid}")
+        self.ask(demand)
         current = self.holding(uid)
         if current is not None and current.node == node:
             if current.phase is Phase.ASSUMED:
@@ -284,7 +300,7 @@ class Ledger:
 
     def prices(self) -> Prices:
         """The scorer's prices now; to be asked for again when something changed."""
-        return Prices(self.fleet, self.scorer)
+        return Prices(self.fleet, self.scorer, self.traffic)
 
     def problems(self) -> tuple[Problem, ...]:
         """Everything that does not add up, by node."""
@@ -305,8 +321,28 @@ class Ledger:
             return
         if holding is None:
             self._release(uid)
-        else:
-            self._hold(holding)
+            return
+        if holding.uuids and self._is_new(uid):
+            self._learn(pod)
+        self._hold(holding)
+
+    def _learn(self, pod: Mapping[str, object]) -> None:
+        """A bound pod that never asked here: it was placed before a restart, or by another replica."""
+        try:
+            demand = Demand.of(pod)
+        except DemandError:
+            return  # what it holds is known by its record; what it wanted is not
+        if demand is not None and demand.shape is not None:
+            self.traffic = self.traffic.present(demand.shape, demand.count)
+
+    def _is_new(self, uid: str) -> bool:
+        """Whether a pod has not been counted yet; it is from now on."""
+        new = uid not in self._where and uid not in self._asked
+        self._asked.pop(uid, None)
+        self._asked[uid] = None
+        if len(self._asked) > MAX_ASKED:
+            del self._asked[next(iter(self._asked))]
+        return new
 
     def _put_pending(self, uid: str, node: object, pod: Mapping[str, object]) -> None:
         self._drop_nominee(uid)

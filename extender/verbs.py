@@ -1,4 +1,6 @@
-"""The scheduler's questions, answered without side effects: which nodes fit, which fit best, whom to evict.
+"""The scheduler's questions: which nodes fit, which fit best, whom to evict. Answering gives and takes nothing.
+
+What is asked for is remembered: filter counts each pod once, so that scorers can learn the mix.
 
 Array answers for all nodes; the few nodes where a nominated pod waits, or where the pod has a reservation already, are
 looked at one by one. Every refused node has its reason.
@@ -51,6 +53,7 @@ class Eviction:
 
 def filter_nodes(ledger: Ledger, demand: Demand, names: Sequence[str], now_s: float) -> Filtered:
     """Which of the named nodes have room for a demand now. `fit` keeps the order of `names`."""
+    ledger.ask(demand)
     fleet = ledger.fleet
     slots = _slots(ledger, names)
     fresh = (fleet.renewed_s >= now_s - ledger.stale_after_s)[slots]
@@ -109,6 +112,7 @@ def score_objects(
 def what_if(ledger: Ledger, objects: Mapping[str, Mapping[str, object]], now_s: float) -> Ledger:
     """A ledger of nodes that do not exist, empty and fresh, with the same settings."""
     new = Ledger(stale_after_s=ledger.stale_after_s, scorer=ledger.scorer_name)
+    new.traffic = ledger.traffic
     for name, node in objects.items():
         new.put_node_object(node)
         new.heartbeat(name, now_s)

@@ -7,6 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from sim.migpack.command import mig
 from sim.packing.command import pack
 
 app = typer.Typer(
@@ -17,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(pack)
+app.command()(mig)
 
 
 class Engine(StrEnum):

@@ -15,6 +15,7 @@ from extender.placement.masks import Tables, tables
 from extender.placement.model import Gpu
 from extender.placement.profile import GpuModel, Mode
 from extender.placement.scorers.base import Floats, Scorer, Shares
+from extender.placement.traffic import NO_TRAFFIC, Traffic
 from extender.placement.usage import Usage
 
 #: An empty MPS GPU that is given whole can hold no shares any more: exclusive ones go first.
@@ -40,8 +41,8 @@ class Misfit:
 class Prices:
     """A scorer's prices at one moment of the fleet. Valid until the fleet changes."""
 
-    def __init__(self, fleet: Fleet, scorer: Scorer) -> None:
-        self._fleet, self._scorer = fleet, scorer
+    def __init__(self, fleet: Fleet, scorer: Scorer, traffic: Traffic = NO_TRAFFIC) -> None:
+        self._fleet, self._scorer, self._traffic = fleet, scorer, traffic
         self._mig: dict[tuple[GpuModel, int], Floats] = {}
 
     def mig(self, model: GpuModel, profile: int) -> Floats:
@@ -51,7 +52,7 @@ class Prices:
             grid = tables(model)
             first = self._fleet.first_state_of(model)
             census = self._fleet.census[first : first + grid.states] if first else np.zeros(grid.states, np.int64)
-            found = self._mig[model, profile] = self._scorer.mig(grid, profile, census)
+            found = self._mig[model, profile] = self._scorer.mig(grid, profile, census, self._traffic)
         return found
 
     def shares(self, before: Shares, after: Shares) -> Floats:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extender.placement.masks import Tables
+from extender.placement.traffic import NO_TRAFFIC, Traffic
 
 Floats = NDArray[np.float64]
 
@@ -26,8 +27,11 @@ class Shares:
 class Scorer(Protocol):
     """All prices are in GiB of GPU memory, so that a MIG slice and a share on different models can be compared."""
 
-    def mig(self, tables: Tables, profile: int, census: NDArray[np.int64], /) -> Floats:
-        """(s, q): the price of each placement of a profile in each state. `census`: (s,) GPUs in each state."""
+    def mig(self, tables: Tables, profile: int, census: NDArray[np.int64], traffic: Traffic = NO_TRAFFIC, /) -> Floats:
+        """(s, q): the price of each placement of a profile in each state.
+
+        `census`: (s,) GPUs in each state. `traffic`: what has been asked for and what has left so far.
+        """
         ...
 
     def mps(self, before: Shares, after: Shares, supply: Floats, gpus: int, /) -> Floats:

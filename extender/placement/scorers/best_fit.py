@@ -7,11 +7,14 @@ from numpy.typing import NDArray
 
 from extender.placement.masks import Tables
 from extender.placement.scorers.base import DIGITS, Floats, Shares, ties, where_fits
+from extender.placement.traffic import NO_TRAFFIC, Traffic
 
 
 @dataclass(frozen=True, slots=True)
 class BestFit:
-    def mig(self, tables: Tables, profile: int, _census: NDArray[np.int64], /) -> Floats:
+    def mig(
+        self, tables: Tables, profile: int, _census: NDArray[np.int64], _traffic: Traffic = NO_TRAFFIC, /
+    ) -> Floats:
         gib = tables.model.memory_mib / 1024
         left = tables.free[:, None] / tables.cells * gib
         return where_fits(tables, profile, left + ties(tables, profile))

@@ -7,11 +7,14 @@ from numpy.typing import NDArray
 
 from extender.placement.masks import Tables
 from extender.placement.scorers.base import Floats, Shares, where_fits
+from extender.placement.traffic import NO_TRAFFIC, Traffic
 
 
 @dataclass(frozen=True, slots=True)
 class FirstFit:
-    def mig(self, tables: Tables, profile: int, _census: NDArray[np.int64], /) -> Floats:
+    def mig(
+        self, tables: Tables, profile: int, _census: NDArray[np.int64], _traffic: Traffic = NO_TRAFFIC, /
+    ) -> Floats:
         places = tables.of_profile[profile]
         return where_fits(tables, profile, np.zeros((tables.states, len(places))))
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from extender.placement.fragment import SHARES, Mix, share_room, uniform
 from extender.placement.masks import Tables
 from extender.placement.scorers.base import DIGITS, Floats, Shares, ties, where_fits
+from extender.placement.traffic import NO_TRAFFIC, Traffic
 
 _RUNS = np.array([1, 2, 4, 8])
 
@@ -24,7 +25,7 @@ class Fragmentation:
 
     mix: Mix | None = None
 
-    def mig(self, tables: Tables, profile: int, census: NDArray[np.int64], /) -> Floats:
+    def mig(self, tables: Tables, profile: int, census: NDArray[np.int64], _traffic: Traffic = NO_TRAFFIC, /) -> Floats:
         p = uniform(tables) if self.mix is None else self.mix.over(tables)
         gpus, room = int(census.sum()), tables.room.astype(np.float64)
         price = p / (census @ room + 1)

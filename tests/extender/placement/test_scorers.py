@@ -6,11 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extender.placement import catalog
+from extender.placement.demand import Shape
 from extender.placement.fragment import SHARES, Mix
 from extender.placement.masks import Tables, tables
-from extender.placement.profile import GpuModel, Placement
+from extender.placement.profile import GpuModel, Mode, Placement
 from extender.placement.scorers import DEFAULT, SCORERS, Scorer, Shares
+from extender.placement.scorers.fgd import Fgd
 from extender.placement.scorers.fragmentation import Fragmentation
+from extender.placement.traffic import NO_TRAFFIC
 
 MODELS = [m for m in catalog.load().values() if m.profiles]
 A100 = tables(catalog.load()["a100-80"])
@@ -137,3 +140,37 @@ def test_first_fit_has_no_preference() -> None:
     assert set(scorer.mig(A100, k, census(A100))[0].tolist()) == {0.0}
     assert not scorer.mps(*_one_share(1.0, 1.0), np.ones(4), 1).any()
     assert not scorer.whole(np.array([5, 2]), 2, np.array([5, 2])).any()
+
+
+def test_fgd_spares_what_the_mix_asks_for() -> None:
+    """Beside a 4g a half is free. Only a mix of 3g minds where the 1g goes; a 1g mix leaves it to the tie."""
+    k, state = profile(A100, "1g.10gb"), census(A100, 0)
+    asks_3g = Fgd(Mix((("3g.40gb", 1.0),))).mig(A100, k, state)
+    asks_1g = Fgd(Mix((("1g.10gb", 1.0),))).mig(A100, k, state)
+    half = A100.covering([Placement("4g.40gb", 0, 4)])
+    assert asks_3g[half].min() > 10
+    assert abs(asks_1g[half]).min() < 1e-4
+
+
+def test_fgd_learns_the_mix_where_it_is_not_told() -> None:
+    k, state = profile(A100, "1g.10gb"), census(A100, 0)
+    traffic = NO_TRAFFIC
+    for _ in range(500):
+        traffic = traffic.arrive(Shape(frozenset({Mode.MIG}), profile="3g.40gb"), 1)
+    told = Fgd(Mix((("3g.40gb", 1.0),))).mig(A100, k, state)[A100.covering([Placement("4g.40gb", 0, 4)])]
+    seen = Fgd().mig(A100, k, state, traffic)[A100.covering([Placement("4g.40gb", 0, 4)])]
+    assert seen[np.isfinite(seen)] == pytest.approx(told[np.isfinite(told)], rel=0.05)
+
+
+def test_unweighted_is_fgd_before_anything_was_asked_for() -> None:
+    for k in range(len(A100.of_profile)):
+        price = SCORERS["unweighted"].mig(A100, k, census(A100, 0))
+        assert (price == Fgd().mig(A100, k, census(A100, 0))).all()
+
+
+def test_the_longest_run_stays() -> None:
+    scorer = SCORERS["longest-run"]
+    assert best_start(scorer, "1g.10gb", 0) == 0
+    assert best_start(scorer, "1g.10gb", A100.covering([Placement("1g.10gb", 6, 1)])) == 5
+    assert best_start(scorer, "3g.40gb", A100.covering([Placement("1g.10gb", 0, 1)])) == 4
+    assert best_start(scorer, "1g.10gb", A100.covering([Placement("2g.20gb", 2, 2)])) == 0

@@ -8,7 +8,7 @@ from extender.ledger import Ledger
 from extender.placement.allocation import Allocation, MigSlice, MpsShare, WholeGpu
 from extender.placement.demand import Demand
 from extender.placement.plan import plan
-from extender.placement.victims import Cost, cost
+from extender.placement.victims import Cost, cheapest, cost
 from extender.verbs import Eviction, pick_victims
 from tests.extender.clusters import demand_of, ledgers, pods
 from tests.extender.objects import NOW_S, Json, container, demand, gpu, ledger, node, pod
@@ -167,6 +167,13 @@ def test_a_pod_that_can_be_spared_in_the_end_is_spared() -> None:
     made.put_pod(pod("fixed", on="n0", allocation=share("g0", 30720, 10), priority=9))
     two = [container("a"), container("b")]
     assert chosen(made, demand(ask={"memory": "40Gi", "mode": "mps"}, containers=two, priority=5)) == ("large",)
+
+
+def test_where_no_single_place_is_enough_all_lesser_pods_go_and_who_can_be_spared_stays() -> None:
+    made = with_pods(*((uid, 0, slices(("1g.10gb", start, 1))) for start, uid in enumerate(("a", "b", "c"))))
+    n0 = made.node("n0")
+    assert n0 is not None
+    assert cheapest(demand(priority=5), n0, frozenset(), lambda gone: gone >= {"a", "c"}) == frozenset({"a", "c"})
 
 
 def static(uid: str, count: int, **fields: object) -> Json:
