@@ -49,15 +49,13 @@ class Control:
 
     def _scrape(self) -> None:
         world, metrics = self.world, self.world.scenario.yaml.metrics
-        pods = sorted((p.number, p.slot) for p in world.active.values() if p.slot is not None)
-        if metrics.loss and pods:
-            kept = self._loss.uniform(size=len(pods)) >= metrics.loss
-            pods = [pod for pod, keep in zip(pods, kept.tolist(), strict=True) if keep]
-        held = world.pool.held()
-        everywhere = world.pool.read(tuple(p.slot for p in world.active.values() if p.slot is not None)).sessions.sum()
-        sessions = int(everywhere) + world.pool.held_sessions()
-        readout = world.pool.read(tuple(slot for _, slot in pods))
-        self.prometheus.scrape(world.now_s, [number for number, _ in pods], readout, held, sessions)
+        census = world.census()
+        readout, numbers = world.pool.read(census.slots), np.array(census.numbers, np.int64)
+        sessions = int(readout.sessions.sum()) + world.pool.held_sessions()
+        if metrics.loss:
+            kept = self._loss.uniform(size=len(numbers)) >= metrics.loss
+            readout, numbers = readout.only(kept), numbers[kept]
+        self.prometheus.scrape(world.now_s, numbers, readout, world.pool.held(), sessions)
         world.after(metrics.scrape_interval, Rank.SCRAPE, self._scrape)
 
     def _read(self, names: frozenset[str], at_s: float, window_s: float) -> Mapping[str, Reading]:

@@ -37,6 +37,16 @@ class ScaleEvent:
     steps: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Census:
+    """Counted once after pods have changed. `numbers`, `slots`: of pods whose engine runs, in the order of numbers."""
+
+    alive: int
+    ready: int
+    numbers: tuple[int, ...]
+    slots: tuple[int, ...]
+
+
 @dataclass(slots=True)
 class World:
     """`parked`: pods that no node has room for, and when each may be tried again."""
@@ -55,6 +65,7 @@ class World:
     scheduler: KubeScheduler = field(init=False)
     starter: Starter = field(init=False)
     gpu_of: dict[str, GpuModel] = field(default_factory=dict)
+    _census: Census | None = None
 
     def __post_init__(self) -> None:
         yaml = self.scenario.yaml
@@ -90,9 +101,20 @@ class World:
 
     # -- the scale subresource -----------------------------------------------------------------------------------------
 
+    def census(self) -> Census:
+        if self._census is None:
+            running = [p for p in self.active.values() if p.slot is not None]
+            self._census = Census(
+                alive=sum(p.alive for p in self.active.values()),
+                ready=sum(p.alive for p in running),
+                numbers=tuple(p.number for p in running),
+                slots=tuple(p.slot for p in running if p.slot is not None),
+            )
+        return self._census
+
     def scale(self) -> Scale:
-        alive = [p for p in self.active.values() if p.alive]
-        return Scale(spec=self.replicas, status=len(alive), ready=sum(p.serving for p in alive))
+        census = self.census()
+        return Scale(spec=self.replicas, status=census.alive, ready=census.ready)
 
     def scale_to(self, replicas: int, by: str, why: str, steps: tuple[str, ...] = ()) -> None:
         if replicas == self.replicas:
@@ -120,6 +142,7 @@ class World:
         pod = Pod(number, name, demand, self.now_s)
         self.pods.append(pod)
         self.active[number] = pod
+        self._census = None
         self.after(0.0, Rank.SCHEDULER, lambda: self._schedule(pod))
 
     def _schedule(self, pod: Pod) -> None:
@@ -150,9 +173,11 @@ class World:
         pod.shape = shape_of(engine.entry, limits, pod.allocation, self.gpu_of[pod.node])
         pod.slot = self.pool.add(pod.shape)
         pod.ready_s = self.now_s
+        self._census = None
 
     def _delete(self, pod: Pod) -> None:
         pod.deleted_s = self.now_s
+        self._census = None
         self.parked.pop(pod.number, None)
         if pod.slot is not None:
             self.pool.drain(pod.slot)
@@ -171,6 +196,7 @@ class World:
         if pod.slot is not None:
             self.dropped += self.pool.remove(pod.slot)
         pod.slot, pod.gone_s = None, self.now_s
+        self._census = None
         del self.active[pod.number]
         if pod.node is not None:
             self.ledger.drop_pod(pod.demand.uid)

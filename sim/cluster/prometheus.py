@@ -6,7 +6,7 @@ linearRegression) and `promql/quantile.go` (bucketQuantile).
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isnan
 from types import MappingProxyType
@@ -54,10 +54,10 @@ class Prometheus:
         self._keep_s = max(keep_s, LOOKBACK_S)
         self._scrapes: deque[Scrape] = deque()
 
-    def scrape(self, at_s: float, pods: Sequence[int], readout: Readout, held: int, sessions: int) -> None:
+    def scrape(self, at_s: float, pods: NDArray[np.int64], readout: Readout, held: int, sessions: int) -> None:
         """`pods`: numbers that are never used twice, one for each slot of `readout`, ascending."""
         rows = np.column_stack((readout.queued, readout.running, readout.counters)).astype(np.float64)
-        self._scrapes.append(Scrape(at_s, np.array(pods, np.int64), rows, held, sessions))
+        self._scrapes.append(Scrape(at_s, pods, rows, held, sessions))
         while self._scrapes[0].at_s < at_s - self._keep_s:
             self._scrapes.popleft()
 

@@ -32,7 +32,7 @@ class Recorder:
     def _note(self) -> None:
         world = self.world
         pods = list(world.active.values())
-        shown = world.pool.read(tuple(p.slot for p in pods if p.slot is not None))
+        shown = world.pool.read(world.census().slots)
         blocks = sum(world.blocks(p) for p in pods)
         alive = [p for p in pods if p.alive]
         self.rows.append(

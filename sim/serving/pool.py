@@ -88,6 +88,12 @@ class Readout:
     kv_used: NDArray[np.int64]  # (slots,) blocks of running requests
     counters: NDArray[np.int64]  # (slots, COUNTERS)
 
+    def only(self, kept: NDArray[np.bool_]) -> "Readout":
+        """Of those slots where `kept` is true."""
+        slots = tuple(slot for slot, keep in zip(self.slots, kept.tolist(), strict=True) if keep)
+        columns = (self.queued, self.running, self.sessions, self.kv_used, self.counters)
+        return Readout(slots, *(column[kept] for column in columns))
+
 
 class Pool(Protocol):
     """Instants are whole picoseconds and never go back.

@@ -44,7 +44,11 @@ def test_before_the_first_scrape_nothing_is_known(name: str) -> None:
 def test_gauges_are_of_the_newest_round() -> None:
     prometheus = Prometheus(WINDOW_S)
     prometheus.scrape(
-        90.0, [3, 5], readout([{"queued": 2, "running": 4}, {"queued": 1, "running": 6}]), held=7, sessions=9
+        90.0,
+        np.array([3, 5], np.int64),
+        readout([{"queued": 2, "running": 4}, {"queued": 1, "running": 6}]),
+        held=7,
+        sessions=9,
     )
     assert read(prometheus, ReadingName.QUEUE) == Sample(10.0, 90.0, 2)
     assert read(prometheus, ReadingName.RUNNING) == Sample(10.0, 90.0, 2)
@@ -55,7 +59,7 @@ def test_gauges_are_of_the_newest_round() -> None:
 
 def test_without_pods_only_the_gateway_is_known() -> None:
     prometheus = Prometheus(WINDOW_S)
-    prometheus.scrape(90.0, [], readout([]), held=3, sessions=2)
+    prometheus.scrape(90.0, np.array([], np.int64), readout([]), held=3, sessions=2)
     assert read(prometheus, ReadingName.QUEUE) == Sample(3.0, 90.0, 0)
     for name in EVERY - {ReadingName.QUEUE, ReadingName.SESSIONS}:
         assert read(prometheus, name) == Missing("no series")
@@ -65,21 +69,27 @@ def test_rate_of_a_steady_counter_is_its_rate() -> None:
     prometheus = Prometheus(WINDOW_S)
     for i in range(9):
         at_s = 5.0 + 15 * i
-        prometheus.scrape(at_s, [0], readout([{Counter.GENERATED_TOKENS: 10_000 + int(40 * at_s)}]), held=0, sessions=0)
+        prometheus.scrape(
+            at_s,
+            np.array([0], np.int64),
+            readout([{Counter.GENERATED_TOKENS: 10_000 + int(40 * at_s)}]),
+            held=0,
+            sessions=0,
+        )
     assert value(read(prometheus, ReadingName.GENERATION_TOKENS_PER_S, 125.0)) == pytest.approx(40.0)
 
 
 def test_rate_needs_two_samples_of_one_pod_and_forgets_none_that_is_gone() -> None:
     prometheus = Prometheus(WINDOW_S)
     token = Counter.GENERATED_TOKENS
-    prometheus.scrape(15.0, [0], readout([{token: 600}]), held=0, sessions=0)
+    prometheus.scrape(15.0, np.array([0], np.int64), readout([{token: 600}]), held=0, sessions=0)
     assert read(prometheus, ReadingName.GENERATION_TOKENS_PER_S) == Missing(
         "the value is nan; want a finite number, 0 or more"
     )
-    prometheus.scrape(30.0, [0, 1], readout([{token: 1200}, {token: 50}]), held=0, sessions=0)
+    prometheus.scrape(30.0, np.array([0, 1], np.int64), readout([{token: 1200}, {token: 50}]), held=0, sessions=0)
     # pod 0: 600 in 15 s; 15 s (no more than 1.1 intervals) are added at its start, half an interval at its end
     assert value(read(prometheus, ReadingName.GENERATION_TOKENS_PER_S)) == pytest.approx(600 * 37.5 / 15 / WINDOW_S)
-    prometheus.scrape(45.0, [1], readout([{token: 350}]), held=0, sessions=0)
+    prometheus.scrape(45.0, np.array([1], np.int64), readout([{token: 350}]), held=0, sessions=0)
     # pod 0 is gone and still within the window; pod 1 was at 50, so its start lies 2.5 s back at most
     gone, here = 600 * 37.5 / 15, 300 * (15 + 2.5 + 7.5) / 15
     assert value(read(prometheus, ReadingName.GENERATION_TOKENS_PER_S)) == pytest.approx((gone + here) / WINDOW_S)
@@ -89,7 +99,7 @@ def test_arrivals_are_completions_and_growth() -> None:
     prometheus = Prometheus(WINDOW_S)
     for i in range(9):
         pod = {Counter.FINISHED: 1000 + 30 * i, "running": 10 + 3 * i, "queued": 6 * i}
-        prometheus.scrape(15.0 * i, [0], readout([pod]), held=0, sessions=0)
+        prometheus.scrape(15.0 * i, np.array([0], np.int64), readout([pod]), held=0, sessions=0)
     assert value(read(prometheus, ReadingName.ARRIVALS_PER_S)) == pytest.approx((30 + 3 + 6) / 15, rel=1e-6)
 
 
@@ -101,7 +111,7 @@ def test_service_time_leaves_the_wait_out() -> None:
             Counter.LATENCY_US: 10**9 + i * 9_000_000,
             Counter.WAITED_US: i * 2_000_000 + 10**8,
         }
-        prometheus.scrape(15.0 * i, [0], readout([pod]), held=0, sessions=0)
+        prometheus.scrape(15.0 * i, np.array([0], np.int64), readout([pod]), held=0, sessions=0)
     assert value(read(prometheus, ReadingName.SERVICE_S)) == pytest.approx(7.0)
 
 
@@ -113,7 +123,7 @@ def with_latencies(counts: dict[float, int]) -> Prometheus:
         columns[Counter.BUCKET + (BUCKETS_S.index(bound) if bound in BUCKETS_S else len(BUCKETS_S))] = count
     for i in range(9):
         pod = {column: 1000 + count * i for column, count in columns.items()}
-        prometheus.scrape(15.0 * i, [0], readout([pod]), held=0, sessions=0)
+        prometheus.scrape(15.0 * i, np.array([0], np.int64), readout([pod]), held=0, sessions=0)
     return prometheus
 
 
@@ -139,5 +149,5 @@ def test_quantiles_of_few_requests_are_not_known() -> None:
 def test_what_is_old_is_forgotten() -> None:
     prometheus = Prometheus(keep_s=60.0)
     for i in range(100):
-        prometheus.scrape(15.0 * i, [i], readout([{"running": 1}]), held=0, sessions=0)
+        prometheus.scrape(15.0 * i, np.array([i], np.int64), readout([{"running": 1}]), held=0, sessions=0)
     assert len(prometheus._scrapes) == 300 / 15 + 1
