@@ -11,6 +11,7 @@ from sim.cluster.hpa import Failed
 from sim.cluster.prometheus import Prometheus
 from sim.cluster.scaler import METRIC, TARGET, Scaler
 from sim.kernel import Rank
+from sim.serving.pool import Gauge
 from sim.streams import stream
 from sim.world import World
 
@@ -51,7 +52,7 @@ class Control:
         world, metrics = self.world, self.world.scenario.yaml.metrics
         census = world.census()
         readout, numbers = world.pool.read(census.slots), np.array(census.numbers, np.int64)
-        sessions = int(readout.sessions.sum()) + world.pool.held_sessions()
+        sessions = int(readout.gauge(Gauge.SESSIONS).sum()) + world.pool.held_sessions()
         if metrics.loss:
             kept = self._loss.uniform(size=len(numbers)) >= metrics.loss
             readout, numbers = readout.only(kept), numbers[kept]

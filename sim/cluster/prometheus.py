@@ -16,22 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaler.signals.reading import Missing, Reading, ReadingName, Sample, reading_of
-from sim.serving.pool import BUCKETS_S, COUNTERS, Counter, Readout
+from sim.serving.pool import BUCKETS_S, COLUMNS, GAUGES, Counter, Gauge, Readout
 
 LOOKBACK_S: Final = 300.0  # Prometheus --query.lookback-delta
 FEWEST_REQUESTS: Final = 20  # of a quantile, as in the preset
-_QUEUED, _RUNNING, _COUNTERS = 0, 1, 2
-_BUCKETS: Final = slice(_COUNTERS + Counter.BUCKET, _COUNTERS + COUNTERS)
+_BUCKETS: Final = tuple(range(GAUGES + Counter.BUCKET, COLUMNS))
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Scrape:
-    """One round. `pods`: numbers of those that answered, ascending; `rows`: (pods, 2 + COUNTERS)."""
+    """One round. `pods`: numbers of those that answered, ascending; `rows`: (pods, COLUMNS)."""
 
     at_s: float
     pods: NDArray[np.int64]
-    rows: Floats
+    rows: NDArray[np.int64]
     held: int  #: requests at the gateway
     sessions: int  #: alive, wherever
 
@@ -56,8 +55,7 @@ class Prometheus:
 
     def scrape(self, at_s: float, pods: NDArray[np.int64], readout: Readout, held: int, sessions: int) -> None:
         """`pods`: numbers that are never used twice, one for each slot of `readout`, ascending."""
-        rows = np.column_stack((readout.queued, readout.running, readout.counters)).astype(np.float64)
-        self._scrapes.append(Scrape(at_s, pods, rows, held, sessions))
+        self._scrapes.append(Scrape(at_s, pods, readout.table, held, sessions))
         while self._scrapes[0].at_s < at_s - self._keep_s:
             self._scrapes.popleft()
 
@@ -76,7 +74,6 @@ class _View:
         self.scrapes = [x for x in scrapes if x.at_s > at_s - window_s]
         newest = scrapes[-1] if scrapes else None
         self.newest = newest if newest is not None and newest.at_s > at_s - LOOKBACK_S else None
-        self._rates: Floats | None = None
 
     def per_pod(self, value: float) -> Reading:
         """A value of the pods that answered in the newest round."""
@@ -87,35 +84,31 @@ class _View:
             return reading
         return Sample(reading.value, self.newest.at_s, reading.pods)
 
-    def gauge(self, column: int) -> float:
+    def gauge(self, column: Gauge) -> float:
         return float(self.newest.rows[:, column].sum()) if self.newest is not None else float("nan")
 
-    def window(self) -> _Window:
+    def window(self, columns: tuple[int, ...]) -> _Window:
         numbers = [int(x.pods[-1]) for x in self.scrapes if len(x.pods)]
         size = max(numbers, default=-1) + 1
-        columns = 2 + COUNTERS
-        first, last = np.zeros((size, columns)), np.zeros((size, columns))
+        first, last = np.zeros((size, len(columns))), np.zeros((size, len(columns)))
         first_s, last_s, samples = np.zeros(size), np.zeros(size), np.zeros(size)
         for scrape in self.scrapes:
-            pods = scrape.pods
-            new = pods[samples[pods] == 0]
-            first[new] = scrape.rows[samples[pods] == 0]
-            first_s[new] = scrape.at_s
-            last[pods], last_s[pods] = scrape.rows, scrape.at_s
+            pods, values = scrape.pods, scrape.rows[:, columns]
+            new = samples[pods] == 0
+            first[pods[new]], first_s[pods[new]] = values[new], scrape.at_s
+            last[pods], last_s[pods] = values, scrape.at_s
             samples[pods] += 1
         chosen = samples >= 2
         return _Window(first[chosen], last[chosen], first_s[chosen], last_s[chosen], samples[chosen])
 
-    def rates(self) -> Floats:
+    def rates(self, columns: tuple[int, ...]) -> Floats:
         """(columns,) sum over pods of rate(counter[window]); NaN where no pod has two samples."""
-        if self._rates is None:
-            self._rates = _rates(self.window(), self.at_s, self.window_s)
-        return self._rates
+        return _rates(self.window(columns), self.at_s, self.window_s)
 
     def counter_rate(self, counter: Counter) -> float:
-        return float(self.rates()[_COUNTERS + counter])
+        return float(self.rates((GAUGES + counter,))[0])
 
-    def slope(self, column: int) -> float:
+    def slope(self, column: Gauge) -> float:
         """Sum over pods of deriv(gauge[window])."""
         sums: dict[int, list[float]] = {}
         for scrape in self.scrapes:
@@ -129,7 +122,7 @@ class _View:
 
 def _rates(window: _Window, at_s: float, window_s: float) -> Floats:
     if not len(window.samples):
-        return np.full(2 + COUNTERS, np.nan)
+        return np.full(window.last.shape[1], np.nan)
     grown = window.last - window.first
     sampled_s = window.last_s - window.first_s
     apart_s = sampled_s / (window.samples - 1)
@@ -149,7 +142,7 @@ def _queue(view: _View) -> Reading:
     """Waiting in engines or at the gateway; the gateway is always there, so nothing to wait is known to be 0."""
     if view.newest is None:
         return Missing("no series")
-    waiting = view.gauge(_QUEUED) if len(view.newest.pods) else 0.0
+    waiting = view.gauge(Gauge.QUEUED) if len(view.newest.pods) else 0.0
     return Sample(waiting + view.newest.held, view.newest.at_s, len(view.newest.pods))
 
 
@@ -158,7 +151,7 @@ def _sessions(view: _View) -> Reading:
 
 
 def _arrivals(view: _View) -> Reading:
-    rate = view.counter_rate(Counter.FINISHED) + view.slope(_RUNNING) + view.slope(_QUEUED)
+    rate = view.counter_rate(Counter.FINISHED) + view.slope(Gauge.RUNNING) + view.slope(Gauge.QUEUED)
     return view.per_pod(max(rate, 0.0) if not isnan(rate) else rate)
 
 
@@ -171,7 +164,7 @@ def _service(view: _View) -> Reading:
 
 
 def _quantile(view: _View, q: float) -> Reading:
-    rates = view.rates()[_BUCKETS]
+    rates = view.rates(_BUCKETS)
     if isnan(float(rates[0])) or rates.sum() * view.window_s < FEWEST_REQUESTS:
         return Missing("no series")
     below = np.cumsum(rates)
@@ -188,7 +181,7 @@ def _quantile(view: _View, q: float) -> Reading:
 _QUERIES: Final[Mapping[str, Callable[[_View], Reading]]] = MappingProxyType(
     {
         ReadingName.QUEUE: _queue,
-        ReadingName.RUNNING: lambda view: view.per_pod(view.gauge(_RUNNING)),
+        ReadingName.RUNNING: lambda view: view.per_pod(view.gauge(Gauge.RUNNING)),
         ReadingName.SESSIONS: _sessions,
         ReadingName.PROMPT_TOKENS_PER_S: lambda view: view.per_pod(view.counter_rate(Counter.PROMPT_TOKENS)),
         ReadingName.GENERATION_TOKENS_PER_S: lambda view: view.per_pod(view.counter_rate(Counter.GENERATED_TOKENS)),

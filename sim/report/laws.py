@@ -7,7 +7,7 @@ import numpy as np
 
 from extender.placement.allocation import MigSlice
 from sim.report.model import Law, Requests
-from sim.serving.pool import Counter, Status
+from sim.serving.pool import Counter, Gauge, Status
 from sim.serving.turns import PS_PER_S, Turns
 from sim.world import World
 
@@ -18,7 +18,10 @@ class BrokenLawError(AssertionError):
 
 def digest(turns: Turns) -> str:
     parts = (turns.prompt, turns.output, turns.session, turns.arrival_ps, turns.wait_ps, turns.human, turns.follows)
-    return sha256(b"".join(np.ascontiguousarray(p).tobytes() for p in parts)).hexdigest()
+    found = sha256()
+    for part in parts:
+        found.update(np.ascontiguousarray(part).data)
+    return found.hexdigest()
 
 
 def check(world: World, requests: Requests, arrived: int) -> list[Law]:
@@ -29,6 +32,7 @@ def check(world: World, requests: Requests, arrived: int) -> list[Law]:
     busy_s = float(totals[Counter.BUSY_US]) / 1e6
     present = [p for p in world.active.values() if p.slot is not None]
     shown = world.pool.read(tuple(p.slot for p in present if p.slot is not None))
+    kv_used = shown.gauge(Gauge.KV_USED).tolist()
     latency_s = float(((outcome.done_ps[done] - outcome.arrival_ps[done]) / PS_PER_S).sum())
     held_s = float(((outcome.routed_ps[done] - outcome.arrival_ps[done]) / PS_PER_S).sum())
     found = [
@@ -40,7 +44,7 @@ def check(world: World, requests: Requests, arrived: int) -> list[Law]:
         _law(
             "requests: running and queued are those that the replicas show",
             requests.running + requests.queued,
-            int(shown.running.sum() + shown.queued.sum()),
+            int((shown.gauge(Gauge.RUNNING) + shown.gauge(Gauge.QUEUED)).sum()),
         ),
         _law("requests: done is what the replicas counted", requests.done, int(totals[Counter.FINISHED])),
         _law("requests: dropped is what went with killed replicas", requests.dropped, world.dropped),
@@ -57,7 +61,7 @@ def check(world: World, requests: Requests, arrived: int) -> list[Law]:
         ),
         _law(
             "KV: no replica uses more blocks than it has",
-            float(sum(max(0, int(used) - world.blocks(p)) for used, p in zip(shown.kv_used, present, strict=True))),
+            float(sum(max(0, used - world.blocks(p)) for used, p in zip(kv_used, present, strict=True))),
             0.0,
         ),
         _law(

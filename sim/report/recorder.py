@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from sim.kernel import Rank
+from sim.serving.pool import Gauge
 from sim.world import World
 
 
@@ -38,14 +39,14 @@ class Recorder:
         self.rows.append(
             Row(
                 at_s=world.now_s,
-                queued=int(shown.queued.sum()) + world.pool.held(),
-                running=int(shown.running.sum()),
-                sessions=int(shown.sessions.sum()) + world.pool.held_sessions(),
+                queued=int(shown.gauge(Gauge.QUEUED).sum()) + world.pool.held(),
+                running=int(shown.gauge(Gauge.RUNNING).sum()),
+                sessions=int(shown.gauge(Gauge.SESSIONS).sum()) + world.pool.held_sessions(),
                 wanted=world.replicas,
                 ready=sum(p.serving for p in alive),
                 starting=sum(p.node is not None and p.ready_s is None for p in alive),
                 pending=sum(p.node is None for p in alive),
-                kv_used=float(shown.kv_used.sum()) / blocks if blocks else None,
+                kv_used=float(shown.gauge(Gauge.KV_USED).sum()) / blocks if blocks else None,
                 gpus_used=sum(p.share for p in pods),
             )
         )

@@ -31,7 +31,7 @@ from sim.report.model import (
 from sim.report.recorder import Recorder
 from sim.scenario import Slo
 from sim.serving.pool import Counter, Outcome, Status
-from sim.serving.turns import NO_SESSION, PS_PER_S, Turns
+from sim.serving.turns import NO_SESSION, PS_PER_S, Turns, to_ps
 from sim.world import ScaleEvent, World
 
 Floats = NDArray[np.float64]
@@ -48,36 +48,46 @@ NOT_MODELLED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Of every request, seconds; NaN where it did not come so far."""
+    """Of every request, seconds; NaN where it did not come so far. Made when asked for: ten millions take their room.
 
-    arrival: Floats
-    first: Floats
-    done: Floats
-    waiting: Floats
-    per_token: Floats
+    `outside_s`: of each request, on its way to the engine and back.
+    """
 
-    @classmethod
-    def of(cls, outcome: Outcome, turns: Turns, outside_s: float) -> "Times":
-        """`outside_s`: of each request, on its way to the engine and back."""
+    outcome: Outcome
+    turns: Turns
+    outside_s: float
 
-        def seconds(ps: NDArray[np.int64]) -> Floats:
-            return np.where(ps >= 0, ps / PS_PER_S, np.nan)
+    def first(self) -> Floats:
+        return self._between(self.outcome.arrival_ps, self.outcome.first_ps, self.outside_s)
 
-        arrival, first, done = (seconds(t) for t in (outcome.arrival_ps, outcome.first_ps, outcome.done_ps))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            per_token = np.where(turns.output > 1, (done - first) / (turns.output - 1), 0.0)
-        return cls(
-            arrival=arrival,
-            first=first - arrival + outside_s,
-            done=done - arrival + outside_s,
-            waiting=seconds(outcome.scheduled_ps) - arrival,
-            per_token=np.where(np.isnan(done), np.nan, per_token),
-        )
+    def done(self, rows: NDArray[np.int64] | None = None) -> Floats:
+        """Of all, or of some."""
+        begin_ps, end_ps = self.outcome.arrival_ps, self.outcome.done_ps
+        if rows is not None:
+            begin_ps, end_ps = begin_ps[rows], end_ps[rows]
+        return self._between(begin_ps, end_ps, self.outside_s)
+
+    def waiting(self) -> Floats:
+        return self._between(self.outcome.arrival_ps, self.outcome.scheduled_ps, 0.0)
+
+    def per_token(self) -> Floats:
+        """Mean after the first; 0 where there is only one."""
+        took_s = self._between(self.outcome.first_ps, self.outcome.done_ps, 0.0)
+        took_s /= np.maximum(self.turns.output - 1, 1)
+        return took_s
+
+    @staticmethod
+    def _between(begin_ps: NDArray[np.int64], end_ps: NDArray[np.int64], outside_s: float) -> Floats:
+        took_s = (end_ps - begin_ps).astype(np.float64)
+        took_s /= PS_PER_S
+        took_s += outside_s
+        took_s[end_ps < 0] = np.nan
+        return took_s
 
 
 def summarise(world: World, recorder: Recorder) -> Report:
     yaml, turns, outcome = world.scenario.yaml, world.pool.turns, world.pool.outcome()
-    times = Times.of(outcome, turns, yaml.engine.entry.request_s)
+    times = Times(outcome, turns, yaml.engine.entry.request_s)
     arrived = outcome.status != Status.FUTURE
     judged, kept = _judge(yaml.slo, outcome.status, times, yaml.duration)
     requests, sessions = _requests(outcome.status), _sessions(outcome.status, turns)
@@ -96,10 +106,10 @@ def summarise(world: World, recorder: Recorder) -> Report:
         duration_s=yaml.duration,
         requests=requests,
         latency=Latency(
-            first_token_s=quantiles(times.first[done]),
-            per_output_token_s=quantiles(times.per_token[done & (turns.output > 1)]),
-            end_to_end_s=quantiles(times.done[done]),
-            waiting_s=quantiles(times.waiting[done]),
+            first_token_s=quantiles(times.first()[done]),
+            per_output_token_s=quantiles(times.per_token()[done & (turns.output > 1)]),
+            end_to_end_s=quantiles(times.done()[done]),
+            waiting_s=quantiles(times.waiting()[done]),
         ),
         attainment=attainment,
         tokens=Tokens(
@@ -161,16 +171,15 @@ def _judge(slo: Slo, status: NDArray[np.int8], times: Times, end_s: float) -> tu
     """Which requests can be judged at the end, and which of them kept every limit."""
     lost = np.isin(status, [Status.DROPPED, Status.REFUSED])
     done = status == Status.DONE
-    age = end_s - times.arrival
     kept, late = done.copy(), np.zeros(len(status), np.bool_)
-    if slo.first_token is not None:
-        kept &= times.first <= slo.first_token
-        late |= np.where(np.isnan(times.first), age, times.first) > slo.first_token
-    if slo.end_to_end is not None:
-        kept &= times.done <= slo.end_to_end
-        late |= np.where(np.isnan(times.done), age, times.done) > slo.end_to_end
+    for limit_s, took_s in ((slo.first_token, times.first), (slo.end_to_end, times.done)):
+        if limit_s is None:
+            continue
+        seconds = took_s()
+        kept &= seconds <= limit_s
+        late |= (seconds > limit_s) | (np.isnan(seconds) & (times.outcome.arrival_ps < to_ps(end_s - limit_s)))
     if slo.per_output_token is not None:
-        kept &= times.per_token <= slo.per_output_token
+        kept &= times.per_token() <= slo.per_output_token
     return (status != Status.FUTURE) & (done | lost | late), kept
 
 
@@ -189,17 +198,13 @@ def _attainment(slo: Slo, judged: Flags, kept: Flags, line: TimeLine) -> Attainm
 
 
 def _time_line(recorder: Recorder, times: Times, judged: Flags, kept: Flags) -> TimeLine:
-    rows, step_s = recorder.rows, recorder.step_s
-    here = np.isfinite(times.arrival)
-    bins = np.full(len(here), -1)
-    bins[here] = np.minimum((times.arrival[here] / step_s).astype(np.int64), len(rows) - 1)
-    ended = np.isfinite(times.done)
-    finished_bin = np.full(len(here), -1)
-    finished_bin[ended] = np.minimum(((times.arrival + times.done)[ended] / step_s).astype(np.int64), len(rows) - 1)
-    order = np.argsort(finished_bin, kind="stable")
-    edges = np.searchsorted(finished_bin[order], np.arange(len(rows) + 1))
+    rows, step_s, outcome = recorder.rows, recorder.step_s, times.outcome
+    here, bins = outcome.arrival_ps >= 0, _bins(outcome.arrival_ps, step_s, len(rows))
+    finished = _bins(outcome.done_ps, step_s, len(rows))
+    order = np.argsort(finished, kind="stable")
+    edges = np.searchsorted(finished[order], np.arange(len(rows) + 1))
     late: list[float | None] = [
-        rounded(np.quantile(times.done[order[a:b]], 0.95)) if b > a else None for a, b in pairwise(edges)
+        rounded(np.quantile(times.done(order[a:b]), 0.95)) if b > a else None for a, b in pairwise(edges)
     ]
     good = np.bincount(bins[judged & kept], minlength=len(rows))
     count = np.bincount(bins[judged], minlength=len(rows))
@@ -219,6 +224,13 @@ def _time_line(recorder: Recorder, times: Times, judged: Flags, kept: Flags) -> 
         p95_end_to_end_s=late,
         kept_share=[rounded(g / c) if c else None for g, c in zip(good, count, strict=True)],
     )
+
+
+def _bins(instants_ps: NDArray[np.int64], step_s: float, rows: int) -> NDArray[np.int16]:
+    """Which row of the time line; -1 where it did not come so far, the last row for what came after it."""
+    found = instants_ps // to_ps(step_s)
+    np.clip(found, -1, rows - 1, out=found)
+    return found.astype(np.int16)
 
 
 def spans(pod: Pod, end_s: float) -> tuple[float, float, float]:

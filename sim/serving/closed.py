@@ -20,8 +20,8 @@ def closed_loop(clients: int, prompt: int, output: int, seed: int = 0, rounds: i
     first = np.arange(n) % rounds == 0
     spread = stream(seed, "closed-loop").uniform(1 - SPREAD, 1 + SPREAD, n)
     return Turns(
-        prompt=np.full(n, prompt, np.int64),
-        output=np.maximum(1, np.rint(output * spread)).astype(np.int64),
+        prompt=np.full(n, prompt, np.int32),
+        output=np.maximum(1, np.rint(output * spread)).astype(np.int32),
         session=np.repeat(np.arange(clients, dtype=np.int64), rounds),
         arrival_ps=np.where(first, 0, -1).astype(np.int64),
         wait_ps=np.zeros(n, np.int64),

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from sim.serving import state as s
 from sim.serving import steps
 from sim.serving.heaps import update
-from sim.serving.pool import COUNTERS, PS_PER_US, Counter, Outcome, Readout, Shape, Status
+from sim.serving.pool import COLUMNS, COUNTERS, Outcome, Readout, Shape, Status
 from sim.serving.state import NEVER, NONE
 from sim.serving.turns import NO_SESSION, Turns
 
@@ -62,19 +62,9 @@ class CompiledPool:
         return int(self._state.slot[slot, s.BATCH] + self._state.slot[slot, s.Q_LEN])
 
     def read(self, slots: tuple[int, ...]) -> Readout:
-        st, chosen = self._state, np.array(slots, np.int64)
-        steps.settle_all(st, chosen)
-        rows = st.slot[chosen]
-        counters = rows[:, s.COUNTS :].copy()
-        counters[:, Counter.BUSY_US] = rows[:, s.BUSY] // PS_PER_US
-        return Readout(
-            slots=slots,
-            queued=rows[:, s.Q_LEN],
-            running=rows[:, s.BATCH],
-            sessions=rows[:, s.SESSIONS],
-            kv_used=rows[:, s.HELD_BLOCKS],
-            counters=counters,
-        )
+        table = np.empty((len(slots), COLUMNS), np.int64)
+        steps.look(self._state, np.array(slots, np.int64), table)
+        return Readout(slots, table)
 
     def held(self) -> int:
         return int(self._state.now[s.HELD])
@@ -92,5 +82,7 @@ class CompiledPool:
 
     def outcome(self) -> Outcome:
         when, status = self._state.when, self._state.what[:, s.STATUS].astype(np.int8)
-        arrival = np.where(status == Status.FUTURE, -1, when[:, s.ARRIVAL])
-        return Outcome(status, arrival, *(when[:, c].copy() for c in (s.ROUTED, s.SCHEDULED, s.FIRST, s.DONE)))
+        arrival = when[:, s.ARRIVAL]
+        if (status == Status.FUTURE).any():
+            arrival = np.where(status == Status.FUTURE, -1, arrival)
+        return Outcome(status, arrival, *(when[:, column] for column in (s.ROUTED, s.SCHEDULED, s.FIRST, s.DONE)))

@@ -77,22 +77,38 @@ class Outcome:
     done_ps: NDArray[np.int64]  # (n,)
 
 
+class Gauge(IntEnum):
+    """Columns of a read-out; the counters follow."""
+
+    QUEUED = 0
+    RUNNING = 1
+    SESSIONS = 2  #: alive: a turn is open, or a tool's answer is awaited
+    KV_USED = 3  #: blocks of running requests
+
+
+GAUGES: Final = len(Gauge)
+COLUMNS: Final = GAUGES + COUNTERS
+
+
 @dataclass(frozen=True, slots=True)
 class Readout:
     """What the replicas in `slots` show at an instant."""
 
     slots: tuple[int, ...]
-    queued: NDArray[np.int64]  # (slots,)
-    running: NDArray[np.int64]  # (slots,)
-    sessions: NDArray[np.int64]  # (slots,) alive: a turn is open, or a tool's answer is awaited
-    kv_used: NDArray[np.int64]  # (slots,) blocks of running requests
-    counters: NDArray[np.int64]  # (slots, COUNTERS)
+    table: NDArray[np.int64]  # (slots, COLUMNS)
+
+    def gauge(self, gauge: Gauge) -> NDArray[np.int64]:  # (slots,)
+        return self.table[:, gauge]
+
+    @property
+    def counters(self) -> NDArray[np.int64]:  # (slots, COUNTERS)
+        return self.table[:, GAUGES:]
 
     def only(self, kept: NDArray[np.bool_]) -> "Readout":
         """Of those slots where `kept` is true."""
-        slots = tuple(slot for slot, keep in zip(self.slots, kept.tolist(), strict=True) if keep)
-        columns = (self.queued, self.running, self.sessions, self.kv_used, self.counters)
-        return Readout(slots, *(column[kept] for column in columns))
+        return Readout(
+            tuple(slot for slot, keep in zip(self.slots, kept.tolist(), strict=True) if keep), self.table[kept]
+        )
 
 
 class Pool(Protocol):

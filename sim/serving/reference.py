@@ -13,7 +13,7 @@ from heapq import heappop, heappush
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.serving.pool import BUCKETS_S, COUNTERS, PS_PER_US, Counter, Outcome, Readout, Shape, Status
+from sim.serving.pool import BUCKETS_S, COLUMNS, COUNTERS, PS_PER_US, Counter, Outcome, Readout, Shape, Status
 from sim.serving.times import BLOCK_TOKENS
 from sim.serving.turns import NO_SESSION, PS_PER_S, Turns
 
@@ -355,15 +355,11 @@ class ReferencePool:
     # -- what can be seen ----------------------------------------------------------------------------------------------
 
     def read(self, slots: tuple[int, ...]) -> Readout:
-        replicas = [self._at(s) for s in slots]
-        return Readout(
-            slots=slots,
-            queued=np.array([len(r.queue) for r in replicas], np.int64),
-            running=np.array([len(r.batch) for r in replicas], np.int64),
-            sessions=np.array([r.sessions for r in replicas], np.int64),
-            kv_used=np.array([sum(x.held for x in r.batch) for r in replicas], np.int64),
-            counters=np.array([r.shown() for r in replicas], np.int64).reshape(-1, COUNTERS),
-        )
+        rows = [
+            [len(r.queue), len(r.batch), r.sessions, sum(x.held for x in r.batch), *r.shown().tolist()]
+            for r in map(self._at, slots)
+        ]
+        return Readout(slots, np.array(rows, np.int64).reshape(-1, COLUMNS))
 
     def held(self) -> int:
         return len(self._held)

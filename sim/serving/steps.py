@@ -8,6 +8,8 @@ from sim.serving.jit import borrowed, compiled, entry
 from sim.serving.runs import cut, settle, touch
 from sim.serving.state import NEVER, NONE, State
 
+PS_PER_US = 1_000_000
+
 
 @compiled
 def borrow(st: State) -> State:
@@ -140,11 +142,16 @@ def advance(st: State, until_ps: int) -> None:
 
 
 @entry
-def settle_all(st: State, slots: s.I64) -> None:
-    """Everything up to the present, for an onlooker."""
+def look(st: State, slots: s.I64, table: s.I64) -> None:
+    """What an onlooker sees now; a row of `table` a slot, see `Readout`."""
     st = borrow(st)
     for i in range(len(slots)):
-        settle(st, slots[i], True)
+        slot = slots[i]
+        settle(st, slot, True)
+        table[i, 0], table[i, 1] = st.slot[slot, s.Q_LEN], st.slot[slot, s.BATCH]
+        table[i, 2], table[i, 3] = st.slot[slot, s.SESSIONS], st.slot[slot, s.HELD_BLOCKS]
+        table[i, 4:] = st.slot[slot, s.COUNTS :]
+        table[i, 4 + s.BUSY_US - s.COUNTS] = st.slot[slot, s.BUSY] // PS_PER_US
 
 
 @entry

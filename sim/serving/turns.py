@@ -22,8 +22,8 @@ class Turns:
     before it, if that ended.
     """
 
-    prompt: NDArray[np.int64]  # (n,) tokens, the whole context that the engine is given
-    output: NDArray[np.int64]  # (n,) tokens, at least 1
+    prompt: NDArray[np.int32]  # (n,) tokens, the whole context that the engine is given
+    output: NDArray[np.int32]  # (n,) tokens, at least 1
     session: NDArray[np.int64]  # (n,) numbered from 0; NO_SESSION
     arrival_ps: NDArray[np.int64]  # (n,) of first turns; -1 for later ones
     wait_ps: NDArray[np.int64]  # (n,) of later turns; 0 for first ones
@@ -40,18 +40,19 @@ class Turns:
     def first(self) -> NDArray[np.int64]:
         """Rows that come by themselves, in the order of (arrival, row)."""
         rows = np.flatnonzero(self.arrival_ps >= 0)
-        return rows[np.argsort(self.arrival_ps[rows], kind="stable")]
+        instants = self.arrival_ps[rows]
+        return rows if (instants[1:] >= instants[:-1]).all() else rows[np.argsort(instants, kind="stable")]
 
 
-def open_loop(arrival_s: NDArray[np.float64], prompt: NDArray[np.int64], output: NDArray[np.int64]) -> Turns:
+def open_loop(arrival_s: NDArray[np.float64], prompt: NDArray[np.integer], output: NDArray[np.integer]) -> Turns:
     """Requests without sessions: nobody waits for an answer before the next one is sent."""
     n = len(arrival_s)
     return Turns(
-        prompt=prompt.astype(np.int64),
-        output=output.astype(np.int64),
-        session=np.full(n, NO_SESSION, np.int64),
+        prompt=prompt.astype(np.int32),
+        output=output.astype(np.int32),
+        session=np.broadcast_to(np.int64(NO_SESSION), n),  # one number stands for all, and takes no room
         arrival_ps=np.rint(arrival_s * PS_PER_S).astype(np.int64),
-        wait_ps=np.zeros(n, np.int64),
-        human=np.zeros(n, np.bool_),
-        follows=np.zeros(n, np.bool_),
+        wait_ps=np.broadcast_to(np.int64(0), n),
+        human=np.broadcast_to(np.False_, n),
+        follows=np.broadcast_to(np.False_, n),
     )

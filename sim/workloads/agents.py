@@ -55,8 +55,8 @@ def turns(config: Config, seed: int, duration_s: float, trace: Path | None) -> T
     follows = np.ones(len(prompt), np.bool_)
     follows[first + lengths - 1] = False
     return Turns(
-        prompt=prompt.astype(np.int64),
-        output=output.astype(np.int64),
+        prompt=prompt.astype(np.int32),
+        output=output.astype(np.int32),
         session=np.repeat(np.arange(len(parts), dtype=np.int64), lengths),
         arrival_ps=arrival_ps,
         wait_ps=np.rint(wait_s * PS_PER_S).astype(np.int64),

@@ -54,8 +54,8 @@ def turns(rows: Sequence[tuple[int, int, int, int, bool]]) -> Turns:
     later = np.array([i > 0 and r[0] == rows[i - 1][0] != NO_SESSION for i, r in enumerate(rows)], np.bool_)
     when = np.array([r[1] for r in rows], np.int64)
     return Turns(
-        prompt=np.array([r[2] for r in rows], np.int64),
-        output=np.array([r[3] for r in rows], np.int64),
+        prompt=np.array([r[2] for r in rows], np.int32),
+        output=np.array([r[3] for r in rows], np.int32),
         session=session,
         arrival_ps=np.where(later, -1, when),
         wait_ps=np.where(later, when, 0),

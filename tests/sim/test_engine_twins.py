@@ -44,7 +44,7 @@ def act(pool: Pool, shapes: list[Shape], actions: list[tuple[str, int, int]]) ->
         elif slots and action == "remove":
             seen.append(pool.remove(slots.pop(which % len(slots))))
         shown = pool.read(tuple(slots))
-        seen.append([shown.queued, shown.running, shown.sessions, shown.kv_used, shown.counters.tolist()])
+        seen.append(shown.table.tolist())
         seen.append([pool.held(), pool.held_sessions(), *[pool.load(s) for s in slots], slots])
     pool.run_until(now_ps + 3_000 * UNIT_PS)
     return [*seen, pool.totals().tolist()]

@@ -9,7 +9,7 @@ import pytest
 
 from scaler.signals.reading import Missing, Reading, ReadingName, Sample
 from sim.cluster.prometheus import Prometheus
-from sim.serving.pool import BUCKETS_S, COUNTERS, Counter, Readout
+from sim.serving.pool import BUCKETS_S, COLUMNS, GAUGES, Counter, Readout
 
 WINDOW_S = 120.0
 EVERY = frozenset(map(str, ReadingName)) - {ReadingName.REPLICAS, ReadingName.READY}
@@ -17,14 +17,11 @@ EVERY = frozenset(map(str, ReadingName)) - {ReadingName.REPLICAS, ReadingName.RE
 
 def readout(pods: Sequence[Mapping[Any, int]]) -> Readout:
     """`queued` and `running` by name, counters by their number."""
-    counters = np.zeros((len(pods), COUNTERS), np.int64)
+    table = np.zeros((len(pods), COLUMNS), np.int64)
     for i, pod in enumerate(pods):
-        for column, value in pod.items():
-            if not isinstance(column, str):
-                counters[i, column] = value
-    queued, running = (np.array([p.get(name, 0) for p in pods], np.int64) for name in ("queued", "running"))
-    nothing = np.zeros(len(pods), np.int64)
-    return Readout(tuple(range(len(pods))), queued, running, nothing, nothing, counters)
+        for column, count in pod.items():
+            table[i, {"queued": 0, "running": 1}[column] if isinstance(column, str) else GAUGES + column] = count
+    return Readout(tuple(range(len(pods))), table)
 
 
 def read(prometheus: Prometheus, name: str, at_s: float = 120.0) -> Reading:
