@@ -30,6 +30,9 @@ Clock = Callable[[], float]  #: seconds on one monotone axis
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 #: Tokens and certificates are read again this often. Kubelets renew a bound token at 80 % of its life (1 h by default).
 RELOAD_S: Final = 60.0
+#: aiohttp's close does not wait until TLS connections are closed; a loop that ends before leaves sockets behind.
+#: Source: https://docs.aiohttp.org/en/stable/client_advanced.html#graceful-shutdown
+TLS_GOODBYE_S: Final = 0.25
 #: Status of a KubeError for which there was no answer at all: what was asked may or may not have happened.
 NO_ANSWER: Final = 0
 #: Reason of such an error where there was not even a connection: then it has not happened.
@@ -205,6 +208,8 @@ class Kube:
     async def _close(self) -> None:
         for client in (*self._retired, *([self._client] if self._client else [])):
             await client.close()
+        if self._configuration.host.startswith("https:"):
+            await asyncio.sleep(TLS_GOODBYE_S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
