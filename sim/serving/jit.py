@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, Final, TypeVar, cast
 
 from numba import config, njit
@@ -18,11 +19,16 @@ def _cache_folder() -> Path:
     """Outside the tree, and one for each state of these sources.
 
     Numba looks at the file of a function alone: it would go on using machine code with a constant of another file that
-    has changed since.
+    has changed since. Where nothing can be kept, a folder of this process alone serves.
     """
     sources = b"".join(p.read_bytes() for p in sorted(Path(__file__).parent.glob("*.py")))
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return home / "slicewise" / "numba" / sha256(sources).hexdigest()[:16]
+    kept = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
+    folder = Path(kept) / "slicewise" / "numba" / sha256(sources).hexdigest()[:16]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return Path(mkdtemp(prefix="slicewise-"))
+    return folder if os.access(folder, os.W_OK) else Path(mkdtemp(prefix="slicewise-"))
 
 
 CACHE: Final = os.environ.get("NUMBA_CACHE_DIR") or str(_cache_folder())
@@ -33,7 +39,8 @@ _njit: Any = njit  # the options below are in the documentation, and not in the 
 
 def compiled_before() -> bool:
     """Whether an earlier process has left its machine code: without it the first use takes some 20 s."""
-    return Path(CACHE).is_dir()
+    folder = Path(CACHE)
+    return any(folder.rglob("*.nbc"))
 
 
 def compiled(function: Function) -> Function:

@@ -1,5 +1,6 @@
 """The bundled scenarios' whole reports: a changed number is a reviewed diff, and the same run is the same bytes."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -69,3 +70,16 @@ def test_two_processes_print_the_same_bytes() -> None:
 def test_seeds_differ(trace: Path) -> None:
     scenario = load(bundled()["agents"])
     assert simulate(scenario, seed=1).requests != simulate(scenario, seed=2).requests
+
+
+def test_the_first_run_says_that_it_compiles_and_later_ones_do_not(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from sim.cli import app; app()", "run", str(tmp_path / "short.yaml"), "--json"]
+    (tmp_path / "short.yaml").write_text(bundled()["agents"].read_text().replace("duration: 1h", "duration: 1m"))
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    environment.pop("NUMBA_CACHE_DIR", None)
+    first, later = (
+        subprocess.run(command, check=True, capture_output=True, env=environment, text=True) for _ in range(2)
+    )
+    assert first.stderr == "compiling the engine, once on this machine (about 20 s) …\n"
+    assert later.stderr == ""
+    assert first.stdout == later.stdout
