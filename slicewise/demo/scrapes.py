@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.serving.pool import BUCKETS_S, Counter, Readout
+from sim.serving.pool import BUCKETS_S, Counter, Gauge, Readout
 
 SCRAPE_S: Final = 5.0
 KEPT_S: Final = 600.0
@@ -39,8 +39,10 @@ class Scrapes:
             del self.by_pod[pod]  # as after a staleness marker: a target that is gone has no current samples
         for i, pod in enumerate(pods):
             kept = self.by_pod.setdefault(pod, deque())
-            gauges = int(readout.queued[i]), int(readout.running[i]), int(readout.sessions[i])
-            kept.append(Scrape(now_s, *gauges, readout.counters[i]))
+            queued, running, sessions = (
+                int(readout.table[i, g]) for g in (Gauge.QUEUED, Gauge.RUNNING, Gauge.SESSIONS)
+            )
+            kept.append(Scrape(now_s, queued, running, sessions, readout.counters[i]))
             while kept[0].at_s < now_s - KEPT_S:
                 kept.popleft()
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.serving import times
-from sim.serving.pool import Readout, Shape
+from sim.serving.pool import Gauge, Readout, Shape
 from sim.serving.reference import ReferencePool
 from sim.serving.turns import PS_PER_S, Turns, to_ps
 from sim.workloads import agents
@@ -118,7 +118,7 @@ class Serving:
     def sessions(self) -> int:
         """Alive: a request is open, or a tool's answer is awaited."""
         _, readout = self.read()
-        count = int(readout.sessions.sum()) + self._pool.held_sessions()
+        count = int(readout.gauge(Gauge.SESSIONS).sum()) + self._pool.held_sessions()
         self.peak_sessions = max(self.peak_sessions, count)
         return count
 

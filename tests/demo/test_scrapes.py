@@ -1,15 +1,15 @@
 import numpy as np
 import pytest
 
-from sim.serving.pool import BUCKETS_S, COUNTERS, Counter, Readout
+from sim.serving.pool import BUCKETS_S, COLUMNS, GAUGES, Counter, Gauge, Readout
 from slicewise.demo.scrapes import KEPT_S, Scrapes, quantile
 
 
 def readout(*generated: int, waiting: int = 0) -> Readout:
-    counters = np.zeros((len(generated), COUNTERS), np.int64)
-    counters[:, Counter.GENERATED_TOKENS] = generated
-    zeros = np.zeros(len(generated), np.int64)
-    return Readout(tuple(range(len(generated))), zeros + waiting, zeros + 1, zeros + 2, zeros, counters)
+    table = np.zeros((len(generated), COLUMNS), np.int64)
+    table[:, [Gauge.QUEUED, Gauge.RUNNING, Gauge.SESSIONS]] = waiting, 1, 2
+    table[:, GAUGES + Counter.GENERATED_TOKENS] = generated
+    return Readout(tuple(range(len(generated))), table)
 
 
 def test_a_rate_is_the_increase_of_all_pods_within_the_window() -> None:
