@@ -102,7 +102,7 @@ class _AnyCall(grpc.GenericRpcHandler):
             except grpc.RpcError as e:
                 context.abort(e.code(), e.details() or "")
                 raise
-            self._shelf.keep(kind, "binpb", request, response)
+            self._shelf.keep(kind, "hex", request.hex().encode(), response.hex().encode())
             return response
 
         return call
@@ -119,7 +119,7 @@ class _AnyCall(grpc.GenericRpcHandler):
             context.add_callback(end)
             try:
                 for response in answers:
-                    self._shelf.keep(kind, "binpb", request, response)
+                    self._shelf.keep(kind, "hex", request.hex().encode(), response.hex().encode())
                     yield response
             except grpc.RpcError as e:
                 context.abort(e.code(), e.details() or "")

@@ -1,6 +1,6 @@
 """What KEDA 2.21.0 sent for manifests/examples/agents/planner.yaml, replayed: the same bytes come back.
 
-recorded/ holds the calls as they were on the wire in the end-to-end tests (SLICEWISE_RECORD), with the answers that
+recorded/ holds the calls, in hexadecimal, as they were on the wire in the end-to-end tests (SLICEWISE_RECORD), with the answers that
 KEDA took and scaled by. The load then was 16 requests at 4 a replica.
 """
 
@@ -20,7 +20,7 @@ SERVICE = "/externalscaler.ExternalScaler"
 
 
 def recorded(call: str, part: str) -> bytes:
-    return (RECORDED / f"{call}-planner.{part}.binpb").read_bytes()
+    return bytes.fromhex((RECORDED / f"{call}-planner.{part}.hex").read_text())
 
 
 def metadata(call: str) -> dict[str, str]:
