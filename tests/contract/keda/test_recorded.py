@@ -1,7 +1,7 @@
 """What KEDA 2.21.0 sent for manifests/examples/agents/planner.yaml, replayed: the same bytes come back.
 
-recorded/ holds the calls, in hexadecimal, as they were on the wire in the end-to-end tests (SLICEWISE_RECORD), with the answers that
-KEDA took and scaled by. The load then was 16 requests at 4 a replica.
+recorded/ holds the calls in hexadecimal, as they were on the wire in the end-to-end tests (SLICEWISE_RECORD), with the
+answers that KEDA took and scaled by. The load then was 16 requests at 4 a replica.
 """
 
 from pathlib import Path
