@@ -1,10 +1,7 @@
-"""The one place that knows numba."""
+"""How the engine is compiled."""
 
-import os
 from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any, Final, TypeVar, cast
 
 from numba import config, njit
@@ -12,35 +9,19 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from sim.machine_code import cache_folder, is_filled
+
 Function = TypeVar("Function", bound=Callable[..., object])
 
 
-def _cache_folder() -> Path:
-    """Outside the tree, and one for each state of these sources.
-
-    Numba looks at the file of a function alone: it would go on using machine code with a constant of another file that
-    has changed since. Where nothing can be kept, a folder of this process alone serves.
-    """
-    sources = b"".join(p.read_bytes() for p in sorted(Path(__file__).parent.glob("*.py")))
-    kept = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
-    folder = Path(kept) / "slicewise" / "numba" / sha256(sources).hexdigest()[:16]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return Path(mkdtemp(prefix="slicewise-"))
-    return folder if os.access(folder, os.W_OK) else Path(mkdtemp(prefix="slicewise-"))
-
-
-CACHE: Final = os.environ.get("NUMBA_CACHE_DIR") or str(_cache_folder())
-setattr(config, "CACHE_DIR", CACHE)  # noqa: B010  # numba makes its settings at run time
+CACHE: Final = cache_folder(Path(__file__).parent)
+setattr(config, "CACHE_DIR", str(CACHE))  # noqa: B010  # numba makes its settings at run time
 _null: Any = cgutils.get_null_value
 _njit: Any = njit  # the options below are in the documentation, and not in the type hints
 
 
 def compiled_before() -> bool:
-    """Whether an earlier process has left its machine code: without it the first use takes some 20 s."""
-    folder = Path(CACHE)
-    return any(folder.rglob("*.nbc"))
+    return is_filled(CACHE)
 
 
 def compiled(function: Function) -> Function:
