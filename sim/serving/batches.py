@@ -9,7 +9,7 @@ from sim.serving.jit import compiled
 from sim.serving.pool import BUCKETS_S
 from sim.serving.runs import idle, new_blocks, pass_iterations, run_ps, set_end, touch
 from sim.serving.state import NEVER, NONE, State
-from sim.serving.times import BLOCK_TOKENS
+from sim.serving.times import BLOCK_TOKENS, SPARED_BITS
 
 PS_PER_US = 1_000_000
 BUCKETS_US = np.array([round(bound * 1e6) for bound in BUCKETS_S], np.int64)
@@ -49,13 +49,27 @@ def iteration_ps(st: State, slot: int, decode: tuple[int, int], prefill: tuple[i
     """As `Times.iteration_ps`. `decode`: sequences and KV tokens; `prefill`: tokens and attention."""
     (decoding, kv), (tokens, attention) = decode, prefill
     n = decoding + tokens
-    memory_ps = min(st.slot[slot, s.A0] + st.slot[slot, s.A1] * n, st.slot[slot, s.CAP])
+    memory_ps = st.slot[slot, s.A0] + st.slot[slot, s.A1] * n
+    if st.slot[slot, s.EXPERTS] > 0:
+        memory_ps += experts_ps(st.slot[slot, s.EXPERTS], st.slot[slot, s.SPARED], n)
     compute_ps = st.slot[slot, s.B0] + st.slot[slot, s.B1] * n
     time_ps = max(memory_ps, compute_ps) + st.slot[slot, s.FIXED]
     if tokens:
         time_ps += st.slot[slot, s.P0] + st.slot[slot, s.P1] * attention + st.slot[slot, s.P2] * tokens
         return int(time_ps + st.slot[slot, s.MIXED_C1] * decoding + st.slot[slot, s.MIXED_C2] * kv)
     return int(time_ps + st.slot[slot, s.C0] + st.slot[slot, s.C1] * decoding + st.slot[slot, s.C2] * kv)
+
+
+@compiled
+def experts_ps(experts: int, spared: int, tokens: int) -> int:
+    """As `times.experts_ps`."""
+    left = 1 << SPARED_BITS
+    while tokens:
+        if tokens & 1:
+            left = left * spared >> SPARED_BITS
+        spared = spared * spared >> SPARED_BITS
+        tokens >>= 1
+    return int((experts >> 10) * ((1 << SPARED_BITS) - left) >> (SPARED_BITS - 10))
 
 
 @compiled

@@ -1,12 +1,13 @@
 """How long one iteration of an engine takes: a model of twelve numbers per GPU, model and tensor parallelism.
 
-    t = max(min(a0 + a1 N, cap), b0 + b1 N)                              dense layers: memory-bound or compute-bound
+    t = max(a0 + a1 N + experts (1 - spared^N), b0 + b1 N)               dense layers: memory-bound or compute-bound
       + L (c0 + c1 B + c2 KV)            or  mix L (c1 B + c2 KV)        decode attention, alone or beside prefill
       + L (p0 + p1 sum max(chunk, floor) (ctx + chunk/2) + p2 sum chunk) prefill attention
       + head + host
 
-N tokens in the iteration, B sequences that decode, KV tokens that they attend to, L layers. `cap` is for mixtures of
-experts: with more tokens more experts are read, until all are. Kept in whole picoseconds.
+N tokens in the iteration, B sequences that decode, KV tokens that they attend to, L layers. A mixture of experts reads
+those that some token wants: a token spares an expert with probability `spared`, so N of them read 1 - spared^N of all.
+Kept in whole picoseconds.
 """
 
 import tomllib
@@ -19,9 +20,22 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 BLOCK_TOKENS: Final = 16  # vLLM's block size on GPUs
-NO_CAP_MS: Final = 1e6  # a quarter of an hour: no iteration lasts so long
+SPARED_BITS: Final = 20  # of the fraction in which `spared` is kept
 _MIB: Final = 1 << 20
 Basis = Literal["calibrated", "interpolated", "roofline"]
+
+
+def experts_ps(experts: int, spared: int, tokens: int) -> int:
+    """The experts' time x (1 - spared^tokens), in whole numbers so that machine code and Python agree."""
+    if experts == 0:
+        return 0
+    left = 1 << SPARED_BITS
+    while tokens:
+        if tokens & 1:
+            left = left * spared >> SPARED_BITS
+        spared = spared * spared >> SPARED_BITS
+        tokens >>= 1
+    return (experts >> 10) * ((1 << SPARED_BITS) - left) >> (SPARED_BITS - 10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +44,8 @@ class Times:
 
     a0: int
     a1: int
-    cap: int
+    experts: int  #: all of them read; 0 for dense models
+    spared: int  #: in units of 2^-SPARED_BITS: the share of the experts that one token does not use
     b0: int
     b1: int
     c0: int
@@ -51,7 +66,8 @@ class Times:
             tokens += chunk
             prefilled += chunk
             attention += max(chunk, self.floor) * (2 * context + chunk)
-        time_ps = max(min(self.a0 + self.a1 * tokens, self.cap), self.b0 + self.b1 * tokens) + self.fixed
+        memory_ps = self.a0 + self.a1 * tokens + experts_ps(self.experts, self.spared, tokens)
+        time_ps = max(memory_ps, self.b0 + self.b1 * tokens) + self.fixed
         if prefilled:
             time_ps += self.p0 + self.p1 * attention + self.p2 * prefilled
             return time_ps + self.mixed_c1 * decoding + self.mixed_c2 * kv_tokens
@@ -70,7 +86,7 @@ class Times:
             self,
             **{
                 name: slower(getattr(self, name), memory)
-                for name in ("a0", "a1", "cap", "c1", "c2", "mixed_c1", "mixed_c2")
+                for name in ("a0", "a1", "experts", "c1", "c2", "mixed_c1", "mixed_c2")
             },
             **{name: slower(getattr(self, name), compute) for name in ("b0", "b1", "p1", "p2")},
         )
@@ -113,13 +129,14 @@ def parse(text: str) -> Engine:
     times = Times(
         a0=_ps(dense["memory"][0], ms),
         a1=_ps(dense["memory"][1], ms),
-        cap=_ps(dense.get("cap", NO_CAP_MS), ms),
+        experts=_ps(dense.get("experts", 0.0), ms),
+        spared=round(dense.get("spared", 0.0) * (1 << SPARED_BITS)),
         b0=_ps(dense["compute"][0], ms),
         b1=_ps(dense["compute"][1], ms),
         c0=_ps(decode["fixed"], per_layer),
         c1=_ps(decode["per_sequence"], per_layer),
         c2=_ps(decode["per_kv_token"], per_layer),
-        mixed_c1=_ps(decode["per_sequence"] * mix, per_layer),
+        mixed_c1=_ps(decode.get("mixed_per_sequence", decode["per_sequence"] * mix), per_layer),
         mixed_c2=_ps(decode["per_kv_token"] * mix, per_layer),
         p0=_ps(prefill["fixed"], per_layer),
         p1=_ps(prefill["per_token_pair"] / 2, per_layer),

@@ -15,7 +15,8 @@ UNIT_PS = 1_000_000_000  # a millisecond
 SLOW_GROWTH = Times(
     a0=5 * UNIT_PS,
     a1=UNIT_PS // 100,
-    cap=6 * UNIT_PS,
+    experts=UNIT_PS // 2,
+    spared=(1 << 20) * 15 // 16,
     b0=UNIT_PS,
     b1=UNIT_PS // 30,
     c0=UNIT_PS // 5,
@@ -34,7 +35,7 @@ SLOW_GROWTH = Times(
 def constant(iteration_ps: int) -> Times:
     """Every iteration takes the same time, whatever is in it."""
     nothing = dict.fromkeys(asdict(SLOW_GROWTH), 0)
-    return Times(**(nothing | {"a0": iteration_ps, "cap": iteration_ps, "floor": 1}))
+    return Times(**(nothing | {"a0": iteration_ps, "floor": 1}))
 
 
 def shape(
