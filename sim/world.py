@@ -14,7 +14,7 @@ from sim.cluster.coldstart import Starter
 from sim.cluster.deployment import Pod, victims
 from sim.cluster.hpa import Scale
 from sim.cluster.kubescheduler import UNSCHEDULABLE_FLUSH_S, Bound, KubeScheduler
-from sim.cluster.placed import Limits, shape_of, share_of
+from sim.cluster.placed import shape_of, share_of
 from sim.kernel import Kernel, Rank
 from sim.scenario import Scenario, demand_of
 from sim.serving.pool import Pool
@@ -164,13 +164,7 @@ class World:
         if not pod.alive or pod.node is None or pod.allocation is None:
             return
         engine = self.scenario.yaml.engine
-        limits = Limits(
-            max_num_seqs=engine.max_num_seqs,
-            max_num_batched_tokens=engine.max_num_batched_tokens,
-            max_model_len=engine.max_model_len,
-            gpu_memory_utilization=engine.gpu_memory_utilization,
-        )
-        pod.shape = shape_of(engine.entry, limits, pod.allocation, self.gpu_of[pod.node])
+        pod.shape = shape_of(engine.entry, engine.limits, pod.allocation, self.gpu_of[pod.node])
         pod.slot = self.pool.add(pod.shape)
         pod.ready_s = self.now_s
         self._census = None

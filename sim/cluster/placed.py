@@ -5,7 +5,7 @@ from fractions import Fraction
 
 from extender.placement.allocation import MigSlice, MpsShare, WholeGpu
 from extender.placement.model import Allocation, GpuModel
-from sim.serving.pool import Shape
+from sim.serving.pool import NO_LIMIT, Shape
 from sim.serving.times import BLOCK_TOKENS, Engine
 
 # Engines that share a GPU through MPS slow each other: time per token x (1 + 0.2 (k - 1)) for k of them (ParvaGPU data;
@@ -25,6 +25,7 @@ class Limits:
     max_num_batched_tokens: int
     max_model_len: int
     gpu_memory_utilization: float
+    max_requests: int = NO_LIMIT
 
 
 def share_of(allocation: Allocation, gpu: GpuModel) -> Fraction:
@@ -65,7 +66,7 @@ def shape_of(engine: Engine, limits: Limits, allocation: Allocation, gpu: GpuMod
             f"its KV cache; {memory_mib} MiB x {limits.gpu_memory_utilization:g} have no room for it"
         )
     context = min(limits.max_model_len, blocks * BLOCK_TOKENS)
-    return Shape(times, blocks, limits.max_num_seqs, limits.max_num_batched_tokens, context)
+    return Shape(times, blocks, limits.max_num_seqs, limits.max_num_batched_tokens, context, limits.max_requests)
 
 
 def _mig_parts(grant: MigSlice, gpu: GpuModel) -> tuple[Fraction, Fraction]:

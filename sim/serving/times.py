@@ -5,6 +5,10 @@
       + L (p0 + p1 sum max(chunk, floor) (ctx + chunk/2) + p2 sum chunk) prefill attention
       + head + host
 
+With speculative decoding (Leviathan et al., "Fast inference from transformers via speculative decoding", ICML 2023)
+each sequence has its drafts verified beside its next token, and an iteration yields `gain` tokens of it. A step stays
+one token of each sequence: the part of it that is decoding is divided by the gain, what prompts add to it is not.
+
 N tokens in the iteration, B sequences that decode, KV tokens that they attend to, L layers. A mixture of experts reads
 those that some token wants: a token spares an expert with probability `spared`, so N of them read 1 - spared^N of all.
 Kept in whole picoseconds.
@@ -20,6 +24,7 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 BLOCK_TOKENS: Final = 16  # vLLM's block size on GPUs
+GAIN_BITS: Final = 10  # of the fraction in which `gain` is kept
 SPARED_BITS: Final = 20  # of the fraction in which `spared` is kept
 _MIB: Final = 1 << 20
 Basis = Literal["calibrated", "interpolated", "roofline"]
@@ -58,20 +63,38 @@ class Times:
     p2: int
     floor: int  #: tokens; a shorter prefill chunk costs as much as this one
     fixed: int  #: head + host
+    drafts: int = 0  #: tokens that are verified beside each sequence's next one
+    gain: int = 1 << GAIN_BITS  #: in units of 2^-GAIN_BITS: tokens of a sequence that an iteration yields
 
     def iteration_ps(self, decoding: int, kv_tokens: int, chunks: Iterable[tuple[int, int]] = ()) -> int:
         """`chunks`: (tokens, context before them) of each prefill in the iteration."""
-        tokens, attention, prefilled = decoding, 0, 0
+        verified, attention, prefilled = decoding * (1 + self.drafts), 0, 0
         for chunk, context in chunks:
-            tokens += chunk
             prefilled += chunk
             attention += max(chunk, self.floor) * (2 * context + chunk)
+        alone_ps = self._dense_ps(verified) + self.c0 + self.c1 * decoding
+        step_ps = (alone_ps << GAIN_BITS) // self.gain
+        if not prefilled:
+            return step_ps + self.c2 * kv_tokens
+        time_ps = self._dense_ps(verified + prefilled) + self.p0 + self.p1 * attention + self.p2 * prefilled
+        return time_ps + self.mixed_c1 * decoding + self.mixed_c2 * kv_tokens - (alone_ps - step_ps)
+
+    def _dense_ps(self, tokens: int) -> int:
         memory_ps = self.a0 + self.a1 * tokens + experts_ps(self.experts, self.spared, tokens)
-        time_ps = max(memory_ps, self.b0 + self.b1 * tokens) + self.fixed
-        if prefilled:
-            time_ps += self.p0 + self.p1 * attention + self.p2 * prefilled
-            return time_ps + self.mixed_c1 * decoding + self.mixed_c2 * kv_tokens
-        return time_ps + self.c0 + self.c1 * decoding + self.c2 * kv_tokens
+        return max(memory_ps, self.b0 + self.b1 * tokens) + self.fixed
+
+    def speculative(self, drafts: int, acceptance: float, draft_ps: int) -> "Times":
+        """`acceptance`: of a draft, if those before it were; `draft_ps`: to make one, of the whole batch."""
+        gain = round(sum(acceptance**i for i in range(drafts + 1)) * (1 << GAIN_BITS))
+        c2 = (self.c2 << GAIN_BITS) // gain
+        return replace(
+            self,
+            fixed=self.fixed + drafts * draft_ps,
+            c2=c2,
+            mixed_c2=max(0, self.mixed_c2 - (self.c2 - c2)),
+            drafts=drafts,
+            gain=gain,
+        )
 
     def on_share(self, memory: Fraction, compute: Fraction) -> "Times":
         """On a part of the GPU: memory-bound terms grow by 1/memory, compute-bound ones by 1/compute.

@@ -8,7 +8,7 @@ from extender.placement import catalog as gpus
 from extender.placement.allocation import Allocation, ContainerGrants, Grant, MigSlice, MpsShare, WholeGpu
 from sim.cluster.placed import EngineFitError, Limits, shape_of, share_of
 from sim.serving.pool import Shape
-from sim.serving.times import load
+from sim.serving.times import SPARED_BITS, experts_ps, load
 from tests.sim.engines import SLOW_GROWTH
 
 H100 = load()["h100-80-llama-3.1-8b"]
@@ -47,6 +47,42 @@ def test_an_iteration_grows_with_everything_in_it() -> None:
     assert SLOW_GROWTH.iteration_ps(4, 401, [(100, 0)]) > base
     assert SLOW_GROWTH.iteration_ps(4, 400, [(101, 0)]) > base
     assert SLOW_GROWTH.iteration_ps(4, 400, [(100, 1)]) > base
+
+
+def test_all_experts_are_read_in_the_end() -> None:
+    """One token reads its own, a crowd all; between them the expected number of distinct ones."""
+    mixture = load()["h100-80-gpt-oss-120b-tp4"].times
+    for tokens in (1, 2, 7, 64, 1000):
+        wanted = mixture.experts * (1 - (mixture.spared / 2**SPARED_BITS) ** tokens)
+        assert experts_ps(mixture.experts, mixture.spared, tokens) == pytest.approx(wanted, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("drafts", "acceptance", "gain"),
+    [
+        pytest.param(0, 0.9, 1.0, id="nothing drafted: as before"),
+        pytest.param(4, 0.0, 1.0, id="nothing accepted: the sure token"),
+        pytest.param(4, 0.8, 3.3616, id="1 + 0.8 + 0.64 + 0.512 + 0.4096"),
+        pytest.param(3, 1.0, 4.0, id="all accepted"),
+    ],
+)
+def test_drafts_that_are_accepted_shorten_the_step(drafts: int, acceptance: float, gain: float) -> None:
+    """Leviathan et al., equation 1: (1 - a^(k+1)) / (1 - a) tokens an iteration, which has all drafts in it."""
+    draft_ps = 1_000_000
+    times = SLOW_GROWTH.speculative(drafts, acceptance, draft_ps)
+    batch, kv = 3, 300
+    widest = SLOW_GROWTH.iteration_ps(batch * (1 + drafts), 0) - SLOW_GROWTH.c1 * batch * drafts
+    whole = widest + SLOW_GROWTH.c2 * kv + drafts * draft_ps
+    assert times.iteration_ps(batch, kv) == pytest.approx(whole / gain, rel=2e-3)
+    mixed = times.iteration_ps(batch, kv, [(40, 8)])
+    assert mixed - times.iteration_ps(batch, kv) > 0
+    if drafts == 0:
+        assert times == SLOW_GROWTH
+
+
+def test_drafts_need_their_places_in_the_budget() -> None:
+    with pytest.raises(ValueError, match="token_budget 11 is below max_running 4 x 3"):
+        Shape(SLOW_GROWTH.speculative(2, 0.5, 0), 10, 4, 11, 100)
 
 
 def test_every_engine_of_the_catalog_is_complete() -> None:
