@@ -13,7 +13,8 @@ from extender.placement import catalog as gpus
 from extender.placement.model import Demand, DemandError
 from scaler.trigger import Trigger, TriggerError
 from sim.cluster.coldstart import ColdStart
-from sim.cluster.placed import Limits
+from sim.cluster.nodes import Kind, Loss, Provisioning
+from sim.cluster.placed import Interference, Limits
 from sim.cluster.scaledobject import ScaledObject
 from sim.serving import times
 from sim.serving.pool import NO_LIMIT
@@ -84,8 +85,9 @@ class EngineYaml(Strict):
 
 
 class Nodes(Strict):
-    count: int = Field(ge=1, le=10_000)
+    count: int = Field(ge=0, le=10_000)
     gpu: str
+    max_count: int | None = Field(default=None, ge=1, le=10_000)  #: with those that come when pods wait for room
     gpus_per_node: int = Field(default=8, ge=1, le=16)
     mode: Literal["mig", "mps", "exclusive"]
 
@@ -105,9 +107,31 @@ class Nodes(Strict):
             raise ValueError(f"{gpu} cannot be cut into MIG instances; want mps or exclusive")
         return mode
 
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.kind.most < max(1, self.count):
+            raise ValueError(f"maxCount {self.kind.most} is below count {self.count}, or there is no node at all")
+        return self
+
+    @property
+    def kind(self) -> Kind:
+        most = self.count if self.max_count is None else self.max_count
+        return Kind(self.gpu, self.gpus_per_node, self.mode, self.count, most)
+
+
+class SharingYaml(Strict):
+    """Of GPUs that are neither whole nor cut: see `sim/cluster/placed.py`."""
+
+    by: Literal["mps", "time-slicing"] = "mps"
+    interference: Interference = "table"
+
 
 class Cluster(Strict):
     nodes: list[Nodes] = Field(min_length=1)
+    sharing: SharingYaml = SharingYaml()
+    provisioning: Provisioning = Provisioning()
+    loss: Loss | None = None
+    percentage_of_nodes_to_score: int = Field(default=0, ge=0, le=100)  #: kube-scheduler's own option
     cold_start: ColdStart = ColdStart()
     termination_grace_period: Seconds = Field(default=30.0, ge=0)
 

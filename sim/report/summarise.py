@@ -39,9 +39,9 @@ Flags = NDArray[np.bool_]
 
 NOT_MODELLED: Final = (
     "network, gateway and tokenizer time; routing is exact least outstanding, sessions stay where they were",
-    "node provisioning, node loss and preemption of pods; API server, KEDA and kube-scheduler answer at once",
+    "preemption of pods; API server, KEDA and kube-scheduler answer at once",
     "shared bandwidth of image and weight copies between nodes; copies on one node are shared",
-    "prefix cache across sessions; speculative decoding; prefill and decode on different replicas",
+    "prefix cache across sessions; which drafts are accepted (the mean is); prefill and decode on different replicas",
     "interference between MIG slices of one GPU (power, PCIe)",
 )
 
@@ -249,14 +249,13 @@ def _gpus(world: World) -> Gpus:
     starting, serving, draining = hours.sum(axis=0).tolist()
     replica_s = sum(sum(spans(p, yaml.duration)[1:]) for p in world.pods)
     busy_s = float(world.pool.totals()[Counter.BUSY_US]) / 1e6
-    owned = sum(n.count * n.gpus_per_node for n in yaml.cluster.nodes)
     return Gpus(
         starting_h=rounded(starting),
         serving_h=rounded(serving),
         draining_h=rounded(draining),
         total_h=rounded(starting + serving + draining),
         busy_share=rounded(busy_s / replica_s) if replica_s else None,
-        provisioned_h=rounded(owned * yaml.duration / 3600),
+        provisioned_h=rounded(world.fleet.gpu_s(yaml.duration) / 3600),
     )
 
 

@@ -7,9 +7,9 @@ from extender.ledger import Ledger
 from extender.placement.model import Demand, Inventory
 from sim.cluster.coldstart import STAGES, ColdStart, Starter
 from sim.cluster.deployment import Pod, victims
-from sim.cluster.kubescheduler import Bound, KubeScheduler, Unschedulable
+from sim.cluster.kubescheduler import Bound, KubeScheduler, Unschedulable, nodes_to_find
+from sim.cluster.nodes import Fleet, Kind, Loss, Provisioning, inventory_text
 from sim.workloads.shapes import Z90, lognormal
-from sim.world import inventory_text
 
 
 def demand(uid: str, profile: str = "3g.40gb") -> Demand:
@@ -134,3 +134,75 @@ def test_equal_nodes_are_drawn_at_random_but_the_same_way() -> None:
     assert nodes() == nodes()
     assert sorted(nodes()) == [f"n{i}" for i in range(6)]
     assert nodes() != sorted(nodes())
+
+
+@pytest.mark.parametrize(
+    ("nodes", "percentage", "found"),
+    [
+        pytest.param(99, 0, 99, id="a small cluster: all"),
+        pytest.param(100, 30, 100, id="never fewer than 100"),
+        pytest.param(500, 0, 230, id="500: 46 %"),
+        pytest.param(1000, 0, 420, id="1000: 42 %"),
+        pytest.param(6000, 0, 300, id="6000: 5 %, the least"),
+        pytest.param(1000, 100, 1000, id="asked for all"),
+        pytest.param(1000, 20, 200, id="asked for a fifth"),
+    ],
+)
+def test_how_many_nodes_the_scheduler_looks_at(nodes: int, percentage: int, found: int) -> None:
+    assert nodes_to_find(nodes, percentage) == found
+
+
+def test_a_large_cluster_is_looked_at_part_by_part() -> None:
+    """Each cycle goes on where the last one ended; cordoned nodes are passed over."""
+    made = scheduler(nodes=120)
+    made.cordoned.add("n1")
+    first, second = made._sample(), made._sample()
+    assert len(first) == len(second) == 100
+    assert "n1" not in first
+    assert second[0] not in first
+    assert set(first) | set(second) == set(made.ledger.nodes()) - {"n1"}
+
+
+KIND = Kind("a100-80", gpus_per_node=2, mode="mig", count=1, most=4)
+
+
+def fleet(kind: Kind = KIND, loss: Loss | None = None) -> Fleet:
+    return Fleet([kind], Ledger(), seed=1, provisioning=Provisioning(), loss=loss)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "coming", "launched"),
+    [
+        pytest.param(0, 0, 0, id="nobody waits"),
+        pytest.param(1, 0, 1, id="one pod: one node, however much room it has"),
+        pytest.param(4, 0, 1, id="four halves fill two GPUs"),
+        pytest.param(5, 0, 2, id="the fifth takes another node"),
+        pytest.param(5, 1, 1, id="one node is coming already"),
+        pytest.param(99, 0, 3, id="not more than there may be"),
+    ],
+)
+def test_as_many_nodes_as_waiting_pods_fill(waiting: int, coming: int, launched: int) -> None:
+    made = fleet()
+    made.put(0, 0.0)
+    made.coming[0] = coming
+    assert made.wanted(demand("p"), waiting) == [0] * launched
+
+
+def test_a_pod_that_fits_no_node_launches_none() -> None:
+    assert fleet(Kind("l4", 1, "mps", 0, 5)).wanted(demand("p"), 3) == []
+
+
+def test_nodes_take_their_time_and_count_while_they_are_there() -> None:
+    made = fleet(loss=Loss.model_validate({"meanLife": "1000s"}))
+    name = made.put(0, 100.0)
+    assert list(made.stages()) == ["launch", "registration", "gpu_ready"]
+    assert made.stages() == made.stages(), "the same node takes the same time"
+    assert made.life_s(name) > 0
+    assert not made.spare(name)
+    second = made.put(0, 200.0)
+    assert made.spare(second)
+    assert made.gpu_s(300.0) == 2 * 200 + 2 * 100
+    made.drop(second, 250.0)
+    assert not made.spare(second)
+    assert made.gpu_s(300.0) == 2 * 200 + 2 * 50
+    assert fleet().life_s(fleet().put(0, 0.0)) == float("inf")

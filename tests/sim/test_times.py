@@ -6,7 +6,7 @@ import pytest
 
 from extender.placement import catalog as gpus
 from extender.placement.allocation import Allocation, ContainerGrants, Grant, MigSlice, MpsShare, WholeGpu
-from sim.cluster.placed import EngineFitError, Limits, shape_of, share_of
+from sim.cluster.placed import EngineFitError, Limits, Sharing, shape_of, share_of
 from sim.serving.pool import Shape
 from sim.serving.times import SPARED_BITS, experts_ps, load
 from tests.sim.engines import SLOW_GROWTH
@@ -132,6 +132,23 @@ def test_mps_shares_slow_each_other() -> None:
     half = shape_of(A100, LIMITS, granted(MpsShare("GPU-0", 40960, 50)), GPU)
     assert half.times.a0 == round(A100.times.a0 * 1.2)
     assert half.times.b0 == A100.times.b0 * 2
+
+
+@pytest.mark.parametrize(
+    ("sharing", "memory", "compute"),
+    [
+        pytest.param(Sharing(interference="none"), 1, 4, id="beside each other, undisturbed: the percentage alone"),
+        pytest.param(Sharing(interference="table"), 1.6, 4, id="as measured: 0.2 more for each of three others"),
+        pytest.param(Sharing(interference="pessimistic"), 4, 4, id="all read all the time"),
+        pytest.param(Sharing("time-slicing", "none"), 4, 4, id="by turns"),
+        pytest.param(Sharing("time-slicing", "table"), 4.2, 4.2, id="by turns, with what switching costs"),
+    ],
+)
+def test_what_four_that_share_a_gpu_do_to_one_another(sharing: Sharing, memory: float, compute: float) -> None:
+    quarter = shape_of(A100, LIMITS, granted(MpsShare("GPU-0", 40960, 25)), GPU, sharing).times
+    assert quarter.a0 == pytest.approx(A100.times.a0 * memory, rel=1e-6)
+    assert quarter.b1 == pytest.approx(A100.times.b1 * compute, rel=1e-6)
+    assert quarter.fixed == A100.times.fixed, "the host is another machine"
 
 
 def test_an_engine_without_room_is_refused() -> None:
