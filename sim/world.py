@@ -1,6 +1,6 @@
 """The cluster on one clock: engines, pods, scheduler and nodes as data, and what happens to pods."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -73,7 +73,7 @@ class World:
         self.scheduler = KubeScheduler(
             self.ledger, stream(self.seed, "scheduler"), percentage=yaml.cluster.percentage_of_nodes_to_score
         )
-        self.starter = Starter(yaml.cluster.cold_start, self.seed)
+        self.starter = Starter(yaml.cluster.cold_start, self.seed, self)
         self.sharing = Sharing(yaml.cluster.sharing.by, yaml.cluster.sharing.interference)
         cluster = yaml.cluster
         kinds = [n.kind for n in cluster.nodes]
@@ -156,18 +156,17 @@ class World:
             self.parked.pop(pod.number, None)
             pod.node, pod.allocation, pod.bound_s, pod.waits_for = answer.node, answer.allocation, self.now_s, ""
             pod.share = float(share_of(answer.allocation, self.fleet.gpu_model(answer.node)))
-            pod.stages = self.starter.stages(pod.number, answer.node, self.now_s)
-            self.after(sum(pod.stages.values()), Rank.POD, lambda: self._ready(pod))
+            self.starter.begin(pod.number, answer.node, lambda stages: self._ready(pod, stages))
             return
         pod.waits_for = answer.why
         self.parked[pod.number] = answer.retry_s
         self._gather()
         self.after(UNSCHEDULABLE_FLUSH_S, Rank.SCHEDULER, lambda: self._schedule(pod))
 
-    def _ready(self, pod: Pod) -> None:
+    def _ready(self, pod: Pod, stages: Mapping[str, float]) -> None:
         if not pod.alive or pod.node is None or pod.allocation is None:
             return
-        engine = self.scenario.yaml.engine
+        engine, pod.stages = self.scenario.yaml.engine, stages
         pod.shape = shape_of(engine.entry, engine.limits, pod.allocation, self.fleet.gpu_model(pod.node), self.sharing)
         pod.slot = self.pool.add(pod.shape)
         pod.ready_s = self.now_s
@@ -264,7 +263,7 @@ class World:
         for pod in [p for p in self.active.values() if p.node == name]:
             pod.deleted_s = self.now_s if pod.deleted_s is None else pod.deleted_s
             self._end(pod)
-        self.starter.caches.pop(name, None)
+        self.starter.forget(name)
         self.scheduler.cordoned.discard(name)
         kind = self.fleet.drop(name, self.now_s)
         if not spare:
@@ -280,7 +279,7 @@ class World:
     def _still_empty(self, name: str, since_s: float) -> None:
         bound = [p.bound_s for p in self.pods if p.node == name and p.bound_s is not None]
         if self.fleet.spare(name) and not self._used(name) and max(bound, default=-1.0) < since_s:
-            self.starter.caches.pop(name, None)
+            self.starter.forget(name)
             self.fleet.drop(name, self.now_s)
 
     def _used(self, name: str) -> bool:

@@ -40,7 +40,7 @@ Flags = NDArray[np.bool_]
 NOT_MODELLED: Final = (
     "network, gateway and tokenizer time; routing is exact least outstanding, sessions stay where they were",
     "preemption of pods; API server, KEDA and kube-scheduler answer at once",
-    "shared bandwidth of image and weight copies between nodes; copies on one node are shared",
+    "bandwidth of image and weight copies that other tenants take; copies of one run share the store if it is told how",
     "prefix cache across sessions; which drafts are accepted (the mean is); prefill and decode on different replicas",
     "interference between MIG slices of one GPU (power, PCIe)",
 )

@@ -1,14 +1,20 @@
 """Stand-ins for nodes: who is deleted first, how a pod starts, what the scheduler does with the extender's answers."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
 import numpy as np
 import pytest
 
 from extender.ledger import Ledger
 from extender.placement.model import Demand, Inventory
+from sim.cluster.bandwidth import Store
 from sim.cluster.coldstart import STAGES, ColdStart, Starter
 from sim.cluster.deployment import Pod, victims
 from sim.cluster.kubescheduler import Bound, KubeScheduler, Unschedulable, nodes_to_find
 from sim.cluster.nodes import Fleet, Kind, Loss, Provisioning, inventory_text
+from sim.kernel import Kernel, Rank
 from sim.workloads.shapes import Z90, lognormal
 
 
@@ -48,39 +54,109 @@ def test_the_dying_are_not_deleted_again() -> None:
     assert victims([dying, pod(1)], 2, 1000.0) == [pod(1)]
 
 
-def starter(**config: str) -> Starter:
-    return Starter(ColdStart.model_validate(config), seed=3)
+@dataclass
+class Ticking:
+    """A clock of its own for what runs beside no world."""
+
+    kernel: Kernel[Callable[[], None]] = field(default_factory=Kernel)
+
+    @property
+    def now_s(self) -> float:
+        return self.kernel.now_s
+
+    def after(self, wait_s: float, rank: Rank, handler: Callable[[], None]) -> None:
+        self.kernel.at(self.now_s + wait_s, rank, handler)
+
+    def run(self) -> None:
+        while self.kernel.next_s() is not None:
+            self.kernel.pop()()
+
+
+def starts(*pods: tuple[int, str, float], **config: object) -> dict[int, Mapping[str, float]]:
+    """Stages of (number, node, bound at) pods."""
+    clock, found = Ticking(), dict[int, Mapping[str, float]]()
+    made = Starter(ColdStart.model_validate(config), 3, clock)
+    for number, node, bound_s in pods:
+        clock.after(bound_s, Rank.POD, partial(made.begin, number, node, partial(found.__setitem__, number)))
+    clock.run()
+    return found
 
 
 def test_the_second_pod_of_a_node_finds_image_and_weights() -> None:
-    start = starter()
-    first, second = start.stages(0, "n0", 0.0), start.stages(1, "n0", 1000.0)
+    found = starts((0, "n0", 0.0), (1, "n0", 1000.0), (2, "n1", 1000.0))
+    first, second, elsewhere = found[0], found[1], found[2]
     assert tuple(first) == STAGES
     assert first["image"] > 0
     assert second["image"] == 0
     assert second["weights"] < first["weights"]
-    assert start.stages(2, "n1", 1000.0)["image"] > 0, "another node has its own"
+    assert elsewhere["image"] > 0, "another node has its own"
 
 
 def test_pods_that_start_together_wait_for_one_copy() -> None:
-    start = starter()
-    first, second = start.stages(0, "n0", 0.0), start.stages(1, "n0", 0.0)
-    assert second["slice"] + second["image"] == pytest.approx(first["slice"] + first["image"])
+    found = starts((0, "n0", 0.0), (1, "n0", 0.0))
+    assert found[1]["slice"] + found[1]["image"] == pytest.approx(found[0]["slice"] + found[0]["image"])
+
+
+def test_the_first_pod_of_a_node_compiles_for_all() -> None:
+    compiling = {"compile": {"p50": "25s", "p90": "25s"}}
+    pods = ((0, "n0", 0.0), (1, "n0", 1000.0), (2, "n1", 1000.0))
+    found, warm = starts(*pods, **compiling), starts(*pods)
+    assert [found[n]["engine"] - warm[n]["engine"] for n in range(3)] == pytest.approx([25.0, 0.0, 25.0])
+
+
+@pytest.mark.parametrize(
+    ("at_once", "slower"),
+    [
+        pytest.param(None, 1.0, id="a store without bounds"),
+        pytest.param(4, 1.0, id="one that feeds all"),
+        pytest.param(2, 2.0, id="half of them at a time"),
+        pytest.param(1, 4.0, id="one: a quarter of it for each"),
+    ],
+)
+def test_copies_share_the_store(at_once: int | None, slower: float) -> None:
+    """Four nodes want the same image at the same moment."""
+    same = {"p50": "60s", "p90": "60s"}
+    config = {"slice": {"p50": "2s", "p90": "2s"}, "image": same, "copiesAtFullSpeed": at_once}
+    found = starts(*((n, f"n{n}", 0.0) for n in range(4)), **config)
+    assert [stages["image"] for stages in found.values()] == pytest.approx([60.0 * slower] * 4)
+
+
+def test_a_copy_that_comes_later_slows_the_one_under_way() -> None:
+    """Processor sharing by hand: 10 s alone, then both at half speed, then the later one alone."""
+    clock, ends = Ticking(), dict[str, float]()
+    store = Store(clock, 1.0)
+    for at_s, name, alone_s in ((0.0, "a", 40.0), (10.0, "b", 50.0), (20.0, "c", 999.0)):
+        done = partial(lambda name: ends.__setitem__(name, clock.now_s), name)
+        clock.after(at_s, Rank.POD, partial(store.begin, name, alone_s, done))
+    clock.after(30.0, Rank.POD, partial(store.stop, "c"))
+    clock.after(31.0, Rank.POD, partial(store.stop, "never begun"))
+    clock.run()
+    # a: 10 + 5 + 10/3 of its 40 s are done after 30 s, and half speed from then on; the store is never idle before b ends
+    assert ends == pytest.approx({"a": 30 + 2 * (40 - 10 - 5 - 10 / 3), "b": 40 + 50 + 10 / 3})
+
+
+def test_a_node_that_is_gone_has_nothing_any_more() -> None:
+    clock, found = Ticking(), list[Mapping[str, float]]()
+    made = Starter(ColdStart(), 3, clock)
+    made.begin(0, "n0", found.append)
+    clock.after(20.0, Rank.POD, lambda: made.forget("n0"))
+    clock.run()
+    assert found == []
+    assert made.store.copies == {}
+    assert made.caches == {}
 
 
 @pytest.mark.parametrize("period", ["1s", "10s", "30s"])
 def test_ready_comes_with_a_probe(period: str) -> None:
-    stages = starter(probePeriod=period).stages(0, "n0", 0.0)
+    stages = starts((0, "n0", 0.0), probePeriod=period)[0]
     serving_s = stages["weights"] + stages["engine"] + stages["probe"]
     assert serving_s / float(period[:-1]) == pytest.approx(round(serving_s / float(period[:-1])))
     assert 0 <= stages["probe"] < float(period[:-1])
 
 
 def test_a_pods_start_does_not_depend_on_the_others() -> None:
-    alone, later = starter(), starter()
-    for i in range(5):
-        later.stages(i, f"other-{i}", 0.0)
-    assert alone.stages(7, "n0", 50.0) == later.stages(7, "n0", 50.0)
+    crowd = starts(*((i, f"other-{i}", 0.0) for i in range(5)), (7, "n0", 50.0))
+    assert crowd[7] == starts((7, "n0", 50.0))[7]
 
 
 def test_lognormal_keeps_its_quantiles() -> None:
