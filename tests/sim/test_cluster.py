@@ -131,7 +131,7 @@ def test_a_copy_that_comes_later_slows_the_one_under_way() -> None:
     clock.after(30.0, Rank.POD, partial(store.stop, "c"))
     clock.after(31.0, Rank.POD, partial(store.stop, "never begun"))
     clock.run()
-    # a: 10 + 5 + 10/3 of its 40 s are done after 30 s, and half speed from then on; the store is never idle before b ends
+    # a: 10 + 5 + 10/3 of its 40 s are done after 30 s, and half speed from then on; the store is busy until b ends
     assert ends == pytest.approx({"a": 30 + 2 * (40 - 10 - 5 - 10 / 3), "b": 40 + 50 + 10 / 3})
 
 

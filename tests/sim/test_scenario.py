@@ -128,8 +128,8 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
             id="no places for drafts",
         ),
         pytest.param(
-            "  - {",
-            "  - {maxCount: 1, ",
+            "{count: 2,",
+            "{count: 2, maxCount: 1,",
             "maxCount",
             "maxCount 1 is below count",
             id="fewer nodes at most than at first",
