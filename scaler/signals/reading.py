@@ -64,6 +64,8 @@ class Sample:
     pods: int | None = None
     count: float | None = None
     saturated: bool = False
+    doubt: str | None = None
+    """Why the truth may be higher than `value`; None where nothing is left out."""
 
     def __post_init__(self) -> None:
         if not (isfinite(self.value) and self.value >= 0):

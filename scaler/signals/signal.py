@@ -43,6 +43,8 @@ def total(readings: Mapping[str, Reading], names: Sequence[str], ready: Reading)
             doubts.append(f"{name}: {reading.why}")
             continue
         known.append(reading.value)
+        if reading.doubt is not None:
+            doubts.append(f"{name}: {reading.doubt}")
         if reading.pods is not None:
             doubts.extend(_uncovered(name, reading.pods, ready))
     return Signal(sum(known) if known else None, tuple(doubts))

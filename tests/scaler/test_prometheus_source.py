@@ -198,4 +198,4 @@ async def test_closing_gives_up_what_is_asked(far_side: FakePrometheus) -> None:
 
 
 def test_every_source_is_listed() -> None:
-    assert set(SOURCES) == {"prometheus"}
+    assert "prometheus" in SOURCES
