@@ -68,6 +68,9 @@ def leak(pattern: str) -> str | None:
     rest = pattern.replace(NAMESPACE, "")
     if "{" in rest or "}" in rest:
         return f"the only variable is {NAMESPACE} (got {pattern[:80]!r})"
+    head, _, tail = pattern.partition(NAMESPACE)
+    if "*" in head and "*" in tail:
+        return f"a '*' on both sides of {NAMESPACE} lets two namespaces name the same (got {pattern[:80]!r})"
     touching = re.search(r"[-a-z0-9*}]\{namespace\}|\{namespace\}[-a-z0-9*]", pattern)
     if "*" not in pattern or touching is None:
         return None
