@@ -7,7 +7,7 @@ topics that they ask for, and they hide why a partition or a login failed.
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from itertools import chain
 from typing import Any, Final
 
@@ -56,11 +56,15 @@ class Cluster:
         self._connecting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._addresses: dict[int, str] = {}
         self._coordinators: dict[str, int] = {}
+        self._silent: set[str] = set()
 
     async def leaders(self, topics: Iterable[str]) -> Mapping[str, Partitions | Missing]:
-        """Who leads each partition of each topic. Creates no topic."""
+        """Who leads each partition of each topic: the first question of a reading. Creates no topic."""
         wanted = sorted(topics)
-        answer = await self._send_to_any(lambda: MetadataRequest(wanted, allow_auto_topic_creation=False))
+        last_time_silent, self._silent = self._silent, set()
+        answer = await self._send_to_any(
+            lambda: MetadataRequest(wanted, allow_auto_topic_creation=False), late=last_time_silent
+        )
         self._addresses = {node: _address(host, port) for node, host, port, *_ in answer.brokers}
         found: dict[str, Partitions | Missing] = dict.fromkeys(
             wanted, Missing("the brokers do not speak of this topic")
@@ -141,20 +145,24 @@ class Cluster:
             try:
                 answer = await self._send(address, request())
             except SourceError as e:
-                del self._coordinators[group]
+                self._coordinators.pop(group, None)
                 return Missing(f"the group's coordinator was not asked: {e}")
             code = getattr(answer, "error_code", 0)
             if not code:
                 return answer
-            del self._coordinators[group]
+            self._coordinators.pop(group, None)
             if code not in {LOADING, NOT_THERE, NOT_COORDINATOR}:
                 break
         return Missing(f"the group's coordinator says {_named(code)}")
 
-    async def _send_to_any(self, request: Any) -> Any:  # noqa: ANN401  # messages are untyped
-        """The first answer of those that we are connected to, those that are known, and those of the settings."""
+    async def _send_to_any(self, request: Any, late: Container[str] = ()) -> Any:  # noqa: ANN401  # as above
+        """The first answer of those that we are connected to, those that are known, and those of the settings.
+
+        `late`: those that are asked last.
+        """
         whys: dict[str, str] = {}
-        for address in dict.fromkeys([*self._connections, *self._addresses.values(), *self._backend.servers]):
+        known = dict.fromkeys([*self._connections, *self._addresses.values(), *self._backend.servers])
+        for address in sorted(known, key=lambda address: address in late):
             try:
                 return await self._send(address, request())
             except SourceError as e:
@@ -164,6 +172,8 @@ class Cluster:
     async def _send(self, address: str, request: Any) -> Any:  # noqa: ANN401  # messages are untyped
         if not address:
             raise SourceError("its address is not known")
+        if address in self._silent:
+            raise SourceError("left another question of this reading unanswered")
         try:
             async with self._connecting[address]:
                 connection = await self._connection(address)
@@ -175,6 +185,7 @@ class Cluster:
         ) as e:
             raise SourceError(f"refused our credentials ({type(e).__name__})") from None
         except TimeoutError as e:
+            self._silent.add(address)  # it costs one time-out a reading
             self._forget(address)
             raise SourceError(f"no answer within {self._timeout_s:g} s") from e
         except (errors.KafkaError, OSError) as e:

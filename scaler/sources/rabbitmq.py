@@ -1,14 +1,16 @@
 """Readings from RabbitMQ, through the HTTP API of its management plugin.
 
-A tick costs one request for all queues that are asked for (or one for each few dozen): the server looks them up by a
-regular expression, so that the answer is no longer than the question. The numbers are RabbitMQ's own statistics, which
-it renews every 5 s (collect_statistics_interval).
+A tick costs one request: for a few queues by a regular expression of their names, so that the answer is no longer than
+the question; for more by listing the virtual host, 500 queues a request (measured on 1,000 queues: 0.1 s for such a
+page, 0.3 s for a regular expression of 100 names). The numbers are RabbitMQ's own statistics, which it renews every 5 s
+(collect_statistics_interval).
 """
 
 import json
 import re
 from base64 import b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -21,13 +23,19 @@ from scaler.sources.base import SourceError
 from scaler.sources.broker import Answer, BrokerSource, Question, credentials, nothing, tls_context
 
 COLUMNS: Final = "name,state,messages_ready,messages_unacknowledged,head_message_timestamp"
-MAX_PATTERN: Final = 3000
+FEW: Final = 20
+"""Names that are looked up by a regular expression: the server tries each alternative on each of its queues."""
+MAX_PATTERN: Final = 2000
 """Characters: the server's line of a request ends at 8,000, and a character may take three."""
 PAGE: Final = 500
 """Queues; the most that the API gives at once (rabbitmq_mgmt_util.erl)."""
+MAX_PAGES: Final = 40
 MAX_BYTES: Final = 1 << 20
 COUNTED: Final = frozenset({"running", "idle", "flow", "syncing"})
 """States in which a queue's numbers are of now; in others (down, crashed, minority) they are the last known."""
+
+
+Json = Mapping[str, Any]
 
 
 def connect(name: str, backend: RabbitmqBackend, wiring: Wiring) -> "RabbitmqSource":
@@ -46,9 +54,10 @@ class RabbitmqSource(BrokerSource):
         self._path = f"{backend.url.rstrip('/')}/api/queues/{quote(backend.vhost, safe='')}"
 
     async def _answer(self, questions: frozenset[Question], at_s: float) -> Mapping[Question, Answer]:
-        queues: dict[str, Mapping[str, Any]] = {}
-        for pattern in _patterns(sorted({q.place.name for q in questions})):
-            queues |= await self._queues(pattern)
+        names = sorted({q.place.name for q in questions})
+        pattern = _pattern(names[: FEW + 1])
+        few = len(names) <= FEW and len(pattern) <= MAX_PATTERN
+        queues = (await self._page(1, pattern)).queues if few else await self._listed(frozenset(names))
         vhost = self._backend.vhost
         none = Missing(f"there is no such queue in virtual host {vhost!r}")
         return {
@@ -59,14 +68,29 @@ class RabbitmqSource(BrokerSource):
             for question in questions
         }
 
-    async def _queues(self, pattern: str) -> Mapping[str, Mapping[str, Any]]:
-        """The queues whose names match, by name. Raises SourceError."""
-        asked = {"page": "1", "page_size": str(PAGE), "use_regex": "true", "name": pattern, "columns": COLUMNS}
+    async def _listed(self, names: frozenset[str]) -> Mapping[str, Json]:
+        """Those of the virtual host's queues that have one of the names; one page of all at a time."""
+        found: dict[str, Json] = {}
+        number, pages = 0, 1
+        while number < pages and found.keys() != names:
+            number += 1
+            page = await self._page(number)
+            if page.count > MAX_PAGES:
+                raise SourceError(f"virtual host {self._backend.vhost!r} has more than {MAX_PAGES * PAGE} queues")
+            pages = page.count
+            found |= {name: queue for name, queue in page.queues.items() if name in names}
+        return found
+
+    async def _page(self, number: int, pattern: str | None = None) -> "_Page":
+        """Some of the queues, or of those whose names match. Raises SourceError."""
+        asked = {"page": str(number), "page_size": str(PAGE), "columns": COLUMNS}
+        if pattern is not None:
+            asked |= {"use_regex": "true", "name": pattern}
         try:
             async with self._connected().get(self._path, params=asked, allow_redirects=False) as answer:
                 if answer.status != 200:
                     raise SourceError(_refusal(answer, self._backend.vhost))
-                return _by_name(await _body(answer))
+                return _parsed(await _body(answer))
         except (ClientError, OSError) as e:
             if isinstance(e, TimeoutError):
                 raise
@@ -91,18 +115,18 @@ class RabbitmqSource(BrokerSource):
             await session.close()
 
 
-def _patterns(names: Sequence[str]) -> Iterator[str]:
-    """Regular expressions that match `names` and nothing else, each short enough for a request."""
-    part: list[str] = []
-    length = 0
-    for name in names:
-        written = re.sub(r"([^A-Za-z0-9_])", r"\\\1", name)
-        if part and (length + len(written) > MAX_PATTERN or len(part) == PAGE):
-            yield f"^({'|'.join(part)})$"
-            part, length = [], 0
-        part.append(written)
-        length += len(written) + 1
-    yield f"^({'|'.join(part)})$"
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """`queues`: by name; `count`: of pages, this one included."""
+
+    queues: Mapping[str, Json]
+    count: int
+
+
+def _pattern(names: Sequence[str]) -> str:
+    """A regular expression that matches `names` and nothing else."""
+    literal = (re.sub(r"([^A-Za-z0-9_])", r"\\\1", name) for name in names)
+    return f"^({'|'.join(literal)})$"
 
 
 def _refusal(answer: ClientResponse, vhost: str) -> str:
@@ -122,14 +146,15 @@ async def _body(answer: ClientResponse) -> bytes:
     return body
 
 
-def _by_name(body: bytes) -> Mapping[str, Mapping[str, Any]]:
+def _parsed(body: bytes) -> _Page:
     try:
-        return {str(queue["name"]): queue for queue in json.loads(body)["items"]}
+        told = json.loads(body)
+        return _Page({str(queue["name"]): queue for queue in told["items"]}, int(told["page_count"]))
     except (ValueError, KeyError, TypeError) as e:
         raise SourceError("the answer is not the management API's JSON") from e
 
 
-def _readings(queue: Mapping[str, Any] | None, none: Missing, at_s: float) -> Mapping[str, Reading]:
+def _readings(queue: Json | None, none: Missing, at_s: float) -> Mapping[str, Reading]:
     if queue is None:
         return nothing(none.why).readings
     state = queue.get("state", "running")

@@ -4,11 +4,12 @@ A tick costs a pipeline for the kinds of all keys, one for their sizes, two for 
 database where sessions are counted by a pattern.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from os.path import commonprefix
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from redis import exceptions as errors
 from redis.asyncio import Redis, SSLConnection
@@ -25,6 +26,9 @@ from scaler.sources.broker import Answer, BrokerSource, Question, credentials, n
 
 SCAN_COUNT: Final = 1000
 """Keys that one SCAN looks at: about a millisecond in which Redis serves nobody else."""
+
+ALIKE: Final = 16
+"""Patterns of keys with the same beginning: each key that has it is held against each of them, in our event loop."""
 
 EARLIEST_MS: Final = 1_000_000_000_000
 """2001: ids of streams below were not made from a clock."""
@@ -166,20 +170,20 @@ class RedisSource(BrokerSource):
             why = f"the database holds {size} keys, more than max_keys ({self._backend.max_keys})"
             why += "; keep the sessions in a sorted set, or raise it"
             return dict.fromkeys(patterns, size if isinstance(size, Missing) else Missing(why))
+        tally = _Tally(patterns)
         heads = [pattern.partition("*")[0] for pattern in patterns]
         match = _glob(commonprefix(heads))  # noqa: RUF071  # of texts, not of paths
-        seen: set[str] = set()  # SCAN may say a key twice
         cursor, looks = "0", 0
         while cursor != "0" or looks == 0:
             answer, *_ = await self._ask([("SCAN", cursor, "MATCH", match, "COUNT", str(SCAN_COUNT))])
             if isinstance(answer, Missing):
                 return dict.fromkeys(patterns, answer)
-            cursor, keys = str(answer[0]), answer[1]
-            seen.update(keys)
+            cursor = str(answer[0])
+            tally.add(answer[1])
             looks += 1
             if looks > 2 * self._backend.max_keys // SCAN_COUNT + 2:  # it grows faster than we walk
                 return dict.fromkeys(patterns, Missing("the walk over the keys did not end"))
-        return {pattern: sum(covers(pattern, key) for key in seen) for pattern in patterns}
+        return tally.counts
 
     async def _ask(self, commands: Sequence[Command]) -> list[Any]:
         """The answers in one pipeline; Missing where Redis refuses one. Raises SourceError where it does not answer."""
@@ -242,6 +246,33 @@ def _count(value: object, at_s: float) -> Reading:
     if isinstance(value, Missing):
         return value
     return reading_of(value, at_s) if isinstance(value, int) else Missing(f"not a count: {str(value)[:40]!r}")
+
+
+class _Tally:
+    """Counts keys by pattern, each key once. A key is held against the patterns that begin as it does, not all."""
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        self.counts: dict[str, int | Missing] = dict.fromkeys(patterns, 0)
+        self._seen: set[str] = set()  # SCAN may say a key twice
+        self._by_head: defaultdict[str, list[str]] = defaultdict(list)
+        for pattern in patterns:
+            alike = self._by_head[pattern.partition("*")[0]]
+            if len(alike) < ALIKE:
+                alike.append(pattern)
+            else:
+                why = f"more than {ALIKE} patterns begin as it does, up to the '*'"
+                self.counts[pattern] = Missing(why)
+        self._lengths = sorted({len(head) for head in self._by_head})
+
+    def add(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            if key in self._seen:
+                continue
+            self._seen.add(key)
+            for length in self._lengths:
+                for pattern in self._by_head.get(key[:length], ()):
+                    if covers(pattern, key):
+                        self.counts[pattern] = cast(int, self.counts[pattern]) + 1
 
 
 @dataclass(frozen=True, slots=True)

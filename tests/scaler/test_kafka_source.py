@@ -189,6 +189,16 @@ async def test_a_broker_that_hangs_is_asked_over_a_new_connection(brokers: Broke
     assert brokers.opened.count("b2") > brokers.opened.count("b3")
 
 
+async def test_a_broker_that_hangs_costs_one_time_out_a_reading_and_is_asked_last(brokers: Brokers) -> None:
+    source = source_of()
+    brokers.hangs, brokers.coordinator = {"b1"}, 2
+    for _ in range(2):
+        brokers.sent.clear()
+        assert "partition 0: its leader, broker 1, was not asked" in doubt(await lag(source))
+        assert [host for host, _ in brokers.sent].count("b1") <= 2  # two offsets at once, or who leads
+    assert brokers.sent[0] == ("b2", "MetadataRequest")
+
+
 async def test_the_first_server_may_be_down(brokers: Brokers) -> None:
     brokers.down, brokers.leaders, brokers.coordinator = {"b1"}, (2, 2, 3), 2
     assert await lag(source_of()) == Sample(18, AT_S)

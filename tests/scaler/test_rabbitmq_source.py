@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scaler.backends import RabbitmqBackend
 from scaler.signals.reading import Missing, Reading, ReadingName, Sample
 from scaler.sources.base import Place, SourceError, Subject
-from scaler.sources.rabbitmq import MAX_BYTES, MAX_PATTERN, RabbitmqSource, _patterns
+from scaler.sources.rabbitmq import FEW, MAX_BYTES, MAX_PAGES, PAGE, RabbitmqSource, _pattern
 
 AT_S = 1000.0
 WANTED = frozenset({ReadingName.BACKLOG, ReadingName.TAKEN, ReadingName.OLDEST_WAIT_S})
@@ -24,13 +24,15 @@ class Api:
     """Answers every request with `body` and `status`; `seen`: what was asked."""
 
     def __init__(self) -> None:
-        self.body: Any = {"items": []}
+        self.body: Any = {"items": [], "page_count": 1}
         self.status = 200
         self.seen: list[web.BaseRequest] = []
         self.url = ""
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         self.seen.append(request)
+        if callable(self.body):
+            return web.json_response(self.body(int(request.query["page"])))
         if isinstance(self.body, bytes):
             return web.Response(body=self.body, status=self.status, headers={"Location": "/elsewhere"})
         return web.json_response(self.body, status=self.status)
@@ -141,7 +143,7 @@ async def read(api: Api, folder: Path, *queues: str, vhost: str = "/") -> list[d
 async def test_what_is_said_of_a_queue(
     api: Api, tmp_path: Path, *, queue: dict[str, Any], backlog: float | str, taken: float | str, oldest: float | str
 ) -> None:
-    api.body = {"items": [{"name": "tasks", **queue}]}
+    api.body = {"items": [{"name": "tasks", **queue}], "page_count": 1}
     (found,) = await read(api, tmp_path, "tasks")
     for name, want in (("backlog", backlog), ("taken", taken), ("oldest_wait_s", oldest)):
         reading = found[name]
@@ -153,7 +155,7 @@ async def test_what_is_said_of_a_queue(
 
 
 async def test_a_queue_that_is_not_among_the_answers_is_missing(api: Api, tmp_path: Path) -> None:
-    api.body = {"items": [{"name": "tasks-2", "messages_ready": 3}]}
+    api.body = {"items": [{"name": "tasks-2", "messages_ready": 3}], "page_count": 1}
     (found,) = await read(api, tmp_path, "tasks", vhost="agents")
     assert set(found.values()) == {Missing("there is no such queue in virtual host 'agents'")}
 
@@ -167,7 +169,8 @@ async def test_a_queue_that_is_not_among_the_answers_is_missing(api: Api, tmp_pa
         pytest.param(302, b"", "answered with HTTP status 302", id="a redirect: credentials go nowhere else"),
         pytest.param(200, b"<html>", "not the management API's JSON", id="a page"),
         pytest.param(200, [], "not the management API's JSON", id="a list"),
-        pytest.param(200, {"items": [{}]}, "not the management API's JSON", id="a queue without a name"),
+        pytest.param(200, {"items": []}, "not the management API's JSON", id="no number of pages"),
+        pytest.param(200, {"items": [{}], "page_count": 1}, "not the management API's JSON", id="no name"),
         pytest.param(200, b" " * (MAX_BYTES + 1), f"longer than {MAX_BYTES} bytes", id="a flood"),
     ],
 )
@@ -178,19 +181,45 @@ async def test_what_is_no_answer(api: Api, tmp_path: Path, status: int, body: ob
     assert why in str(failure.value)
 
 
-async def test_one_request_for_all_queues_of_a_tick(api: Api, tmp_path: Path) -> None:
-    api.body = {"items": [{"name": f"q{n}", "messages_ready": n, "messages_unacknowledged": 0} for n in range(20)]}
-    found = await read(api, tmp_path, *(f"q{n}" for n in range(20)), vhost="a/b")
-    assert [readings["backlog"] for readings in found] == [Sample(n, AT_S) for n in range(20)]
+def queue(number: int) -> dict[str, object]:
+    return {"name": f"q{number}", "messages_ready": number, "messages_unacknowledged": 0}
+
+
+async def test_one_request_for_a_few_queues(api: Api, tmp_path: Path) -> None:
+    api.body = {"items": [queue(number) for number in range(FEW)], "page_count": 1}
+    found = await read(api, tmp_path, *(f"q{number}" for number in range(FEW)), vhost="a/b")
+    assert [readings["backlog"] for readings in found] == [Sample(number, AT_S) for number in range(FEW)]
     (request,) = api.seen
-    assert request.raw_path.startswith("/api/queues/a%2Fb?page=1&page_size=500&use_regex=true&name=")
+    assert request.raw_path.startswith("/api/queues/a%2Fb?page=1&page_size=500&columns=")
+    assert request.query["name"].startswith("^(q0|q1|q10|")
     assert request.headers["Authorization"] == "Basic bWU6c2VjcmV0"
+
+
+async def test_many_queues_are_listed_page_by_page_until_all_are_found(api: Api, tmp_path: Path) -> None:
+    api.body = lambda page: {
+        "items": [queue(number) for number in range(100 * page, 100 * page + 100)],
+        "page_count": 9,
+    }
+    names = [f"q{number}" for number in range(150, 250)]
+    found = await read(api, tmp_path, *names)
+    assert [readings["backlog"] for readings in found] == [Sample(number, AT_S) for number in range(150, 250)]
+    assert [request.query["page"] for request in api.seen] == ["1", "2"]
+    assert "name" not in api.seen[0].query
+    (*_, gone) = await read(api, tmp_path, *names, "gone")
+    assert isinstance(gone["backlog"], Missing)
+    assert len(api.seen) == 2 + 9
+
+
+async def test_a_virtual_host_of_too_many_queues_is_not_listed(api: Api, tmp_path: Path) -> None:
+    api.body = {"items": [], "page_count": MAX_PAGES + 1}
+    with pytest.raises(SourceError, match=f"has more than {MAX_PAGES * PAGE} queues"):
+        await read(api, tmp_path, *(f"q{number}" for number in range(FEW + 1)))
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1, max_size=255), min_size=1))
 def test_a_pattern_matches_its_names_and_nothing_else(names: list[str]) -> None:
-    patterns = list(_patterns(names))
+    pattern = _pattern(names)
     for name in names:
-        assert any(re.search(pattern, name) for pattern in patterns)
-        assert not any(re.search(pattern, f"{name}\x00") for pattern in patterns)
-    assert all(len(pattern) <= MAX_PATTERN + 520 for pattern in patterns)
+        assert re.search(pattern, name)
+        assert not re.search(pattern, f"{name}\x00")
+        assert not re.search(pattern, f"\x00{name}")

@@ -8,9 +8,9 @@ import pytest
 from redis import exceptions as errors
 
 from scaler.backends import RedisBackend
-from scaler.signals.reading import ReadingName, Sample
+from scaler.signals.reading import Missing, ReadingName, Sample
 from scaler.sources.base import Place, SourceError, Subject
-from scaler.sources.redis import RedisSource
+from scaler.sources.redis import ALIKE, RedisSource
 
 AT_S = 1_700_000_000.0
 MS = int(AT_S * 1000)
@@ -200,6 +200,15 @@ async def test_one_walk_counts_for_all_patterns_and_no_key_twice() -> None:
     found = await source.read({subject: frozenset({ReadingName.SESSIONS}) for subject in subjects}, AT_S)
     assert [found[s].readings[ReadingName.SESSIONS] for s in subjects] == [Sample(n, AT_S) for n in (2, 1, 0, 2)]
     assert client.asked[1] == "SCAN 0 MATCH s:* COUNT 1000"
+
+
+async def test_so_many_patterns_alike_that_the_walk_would_take_long_are_missing() -> None:
+    source, _ = source_of({"DBSIZE": 1, "SCAN": (0, ["s:x"])})
+    subjects = [subject_of(f"s:*{'x' * number}", sessions=True) for number in range(ALIKE + 2)]
+    found = await source.read({subject: frozenset({ReadingName.SESSIONS}) for subject in subjects}, AT_S)
+    counts = [found[subject].readings[ReadingName.SESSIONS] for subject in subjects]
+    assert counts[:ALIKE] == [Sample(1, AT_S)] * 2 + [Sample(0, AT_S)] * (ALIKE - 2)
+    assert counts[ALIKE:] == [Missing("more than 16 patterns begin as it does, up to the '*'")] * 2
 
 
 async def test_what_a_pattern_holds_besides_its_star_is_literal() -> None:
