@@ -10,7 +10,7 @@ import typer
 
 from scaler.server import ListenError, serving
 from scaler.settings import Settings, SettingsError
-from scaler.sources import presets
+from scaler.sources import questions as presets
 from slicewise.process import logs
 from slicewise.process.kube import Kube, KubeError
 from slicewise.process.shutdown import stop_on_signals

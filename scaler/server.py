@@ -21,7 +21,7 @@ from scaler.pb import externalscaler_pb2_grpc as pb_grpc
 from scaler.service import KedaService, Streams
 from scaler.settings import Address, Settings
 from scaler.signals.reading import ReadingName
-from scaler.sources import presets
+from scaler.sources import questions as presets
 from scaler.sources.base import Source
 from scaler.sources.cluster import ClusterSource, KubeReader
 from scaler.sources.prometheus import Backend, PrometheusSource

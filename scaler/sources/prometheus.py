@@ -20,7 +20,7 @@ from urllib3.util.retry import Retry
 from scaler.signals.reading import Missing, Reading, Sample, reading_of
 from scaler.sources.base import Found, Subject
 from scaler.sources.once import Once, Patience
-from scaler.sources.presets import Preset, Question, newest_query, seen_query
+from scaler.sources.questions import Preset, Question, newest_query, seen_query
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 

@@ -11,8 +11,8 @@ import pytest
 
 from scaler.signals.reading import Missing, Reading, ReadingName, Sample
 from scaler.sources.base import Subject
-from scaler.sources.presets import load
 from scaler.sources.prometheus import Backend, PrometheusSource
+from scaler.sources.questions import load
 from tests.e2e.parts.process import LOOPBACK
 from tests.e2e.parts.prometheus import Prometheus
 from tests.e2e.parts.tools import tools_or_skip

@@ -10,8 +10,8 @@ import pytest
 from scaler.signals.reading import Missing, ReadingName, Sample
 from scaler.sources import SOURCES
 from scaler.sources.base import Subject
-from scaler.sources.presets import load
 from scaler.sources.prometheus import Backend, PrometheusSource
+from scaler.sources.questions import load
 from tests.fakes.clock import until
 from tests.fakes.prometheus import FakePrometheus
 
