@@ -9,10 +9,11 @@ from typing import Any, Final
 
 import grpc.aio
 
+from scaler.backends import PrometheusBackend
 from scaler.pb import externalscaler_pb2 as pb
 from scaler.pb.externalscaler_pb2_grpc import ExternalScalerStub
 from scaler.server import serving
-from scaler.settings import Address, BackendSettings, Settings
+from scaler.settings import Address, Settings
 from slicewise.process import logs
 
 Row = tuple[str, float, str]
@@ -45,7 +46,7 @@ def _serve(parent: Connection) -> None:
     settings = Settings(
         listen=LOOPBACK,
         metrics_listen=LOOPBACK,
-        backends={"default": BackendSettings(url="http://127.0.0.1:1")},
+        backends={"default": PrometheusBackend(url="http://127.0.0.1:1")},
         drain_s=0.0,
     )
 

@@ -20,11 +20,9 @@ from scaler.pb import externalscaler_pb2 as pb
 from scaler.pb import externalscaler_pb2_grpc as pb_grpc
 from scaler.service import KedaService, Streams
 from scaler.settings import Address, Settings
-from scaler.signals.reading import ReadingName
-from scaler.sources import questions as presets
-from scaler.sources.base import Source
+from scaler.sources import Wiring, connect, presets
 from scaler.sources.cluster import ClusterSource, KubeReader
-from scaler.sources.prometheus import Backend, PrometheusSource
+from scaler.sources.guarded import Guarded
 from slicewise.process.tls import CertificateFiles, Material
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -49,30 +47,23 @@ class Running:
 
 def engine_of(settings: Settings, kube: KubeReader | None, observer: Observer, clock: Clock, sleep: Sleep) -> Engine:
     known = presets.load()
-    prometheus = PrometheusSource(
-        {
-            name: Backend(url=backend.url, token_file=backend.token_file, ca_file=backend.ca_file)
-            for name, backend in settings.backends.items()
-        },
-        known,
-        timeout_s=settings.query_timeout_s,
-        threads=settings.query_threads,
-    )
-    sources: list[tuple[frozenset[str], Source]] = [(frozenset(ReadingName), prometheus)]
-    if kube is not None:
-        sources.insert(0, (ClusterSource.provides, ClusterSource(kube)))
+    wiring = Wiring(presets=known, clock=clock, timeout_s=settings.query_timeout_s, at_once=settings.queries_at_once)
+    guarded = [
+        Guarded(name, connect(name, backend, wiring), timeout_s=settings.source_timeout_s, clock=clock)
+        for name, backend in settings.backends.items()
+    ]
     limits = Limits(
         tick_s=settings.tick_s,
         delay_s=settings.delay_s,
-        source_timeout_s=settings.source_timeout_s,
         first_answer_s=settings.first_answer_s,
         forget_after_s=settings.forget_after_s,
         max_objects=settings.max_objects,
-        backends=frozenset(settings.backends),
+        backends={name: backend.access for name, backend in settings.backends.items()},
         presets=frozenset(known),
         reads_cluster=kube is not None,
     )
-    return Engine(sources, limits, observer, clock=clock, sleep=sleep)
+    cluster = None if kube is None else ClusterSource(kube)
+    return Engine(cluster, guarded, limits, observer, clock=clock, sleep=sleep)
 
 
 @asynccontextmanager

@@ -1,5 +1,6 @@
 """Readings from the Kubernetes API: what a ScaledObject scales, how many replicas it has and how many are ready."""
 
+import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 from scaler.signals.reading import Missing, Reading, ReadingName, reading_of
-from scaler.sources.base import Found, Subject
+from scaler.sources.base import Asks, Found, Subject
 from scaler.sources.once import Once, Patience
 from slicewise.process.kube import KubeError
 
@@ -21,6 +22,9 @@ RESOURCES: Final = {"Deployment": "deployments", "StatefulSet": "statefulsets", 
 
 API: Final = "Kubernetes API"
 SEGMENT: Final = r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?"
+
+
+PROVIDES: Final = frozenset({ReadingName.REPLICAS, ReadingName.READY})
 
 
 class KubeReader(Protocol):
@@ -38,14 +42,20 @@ class Target:
 class ClusterSource:
     """Provides `replicas` (spec.replicas of the scale subresource) and `ready` (status.readyReplicas)."""
 
-    provides: Final = frozenset({ReadingName.REPLICAS, ReadingName.READY})
-
     def __init__(self, kube: KubeReader) -> None:
         self._kube = kube
         self._asked = Once[str, Json | Missing]()
         self._patience = Patience(limit=8)
 
-    async def read(self, names: frozenset[str], subject: Subject, at_s: float) -> Found:
+    def provides(self, subject: Subject) -> frozenset[str]:
+        del subject
+        return PROVIDES
+
+    async def read(self, asks: Asks, at_s: float) -> Mapping[Subject, Found]:
+        found = await asyncio.gather(*(self._read(names, subject, at_s) for subject, names in asks.items()))
+        return dict(zip(asks, found, strict=True))
+
+    async def _read(self, names: frozenset[str], subject: Subject, at_s: float) -> Found:
         target = await self._target(subject, at_s)
         if isinstance(target, Missing):
             return Found(readings=dict.fromkeys(names, target))

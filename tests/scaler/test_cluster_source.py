@@ -9,6 +9,7 @@ from scaler.signals.reading import Missing, ReadingName, Sample
 from scaler.sources.base import Found, Subject
 from scaler.sources.cluster import ClusterSource
 from slicewise.process.kube import KubeError
+from tests.fakes.source import read_one
 
 BOTH = frozenset({ReadingName.REPLICAS, ReadingName.READY})
 OBJECT = "/apis/keda.sh/v1alpha1/namespaces/agents/scaledobjects/chat-so"
@@ -60,7 +61,7 @@ def subject(workload: str | None = None) -> Subject:
 
 async def read(api: FakeKube, workload: str | None = None, at_s: float = 30.0) -> Found:
     source = ClusterSource(api)
-    found = await source.read(BOTH, subject(workload), at_s)
+    found = await read_one(source, BOTH, subject(workload), at_s)
     await source.close()
     return found
 
@@ -74,7 +75,7 @@ async def test_replicas_come_from_the_scale_subresource_and_ready_from_the_statu
 
 async def test_only_what_is_wanted_is_asked() -> None:
     api = kube()
-    await ClusterSource(api).read(frozenset({ReadingName.REPLICAS}), subject(), 30.0)
+    await read_one(ClusterSource(api), frozenset({ReadingName.REPLICAS}), subject(), 30.0)
     assert api.asked == [OBJECT, f"{CHAT}/scale"]
 
 
@@ -158,11 +159,11 @@ async def test_a_silent_api_is_not_asked_all_questions_of_a_tick() -> None:
     api = kube()
     api.error = KubeError(0, "Timeout", "nothing heard for 10 s")
     source = ClusterSource(api)
-    found = [await source.read(BOTH, replace(subject(), scaled_object=f"so-{n}"), 30.0) for n in range(20)]
+    found = [await read_one(source, BOTH, replace(subject(), scaled_object=f"so-{n}"), 30.0) for n in range(20)]
     assert len(api.asked) == 8
     why = "Kubernetes API: left 8 other questions of this instant unanswered, so it was not asked"
     assert set(found[-1].readings.values()) == {Missing(why)}
-    await source.read(BOTH, subject(), 45.0)
+    await read_one(source, BOTH, subject(), 45.0)
     assert len(api.asked) == 9
 
 
@@ -176,5 +177,5 @@ async def test_triggers_of_one_object_ask_once_a_tick() -> None:
     api = kube()
     source = ClusterSource(api)
     for at_s in (30.0, 30.0, 45.0):
-        await source.read(BOTH, subject(), at_s)
+        await read_one(source, BOTH, subject(), at_s)
     assert len(api.asked) == 6
