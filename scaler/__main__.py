@@ -14,7 +14,8 @@ from rich.console import Console
 from scaler import check as checks
 from scaler.server import ListenError, engine_with, serving
 from scaler.settings import Settings, SettingsError
-from scaler.sources import MissingExtraError, presets
+from scaler.sources import MissingExtraError
+from scaler.sources import questions as presets
 from slicewise.process import logs
 from slicewise.process.kube import Kube, KubeError
 from slicewise.process.shutdown import stop_on_signals

@@ -22,13 +22,13 @@ from scaler.signals.reading import Missing, Reading, Sample, reading_of
 from scaler.sources import Wiring
 from scaler.sources.base import Asks, Found, Source, Subject
 from scaler.sources.once import Once, Patience
-from scaler.sources.presets import Preset, Question, newest_query, seen_query
+from scaler.sources.questions import Preset, Question, load, newest_query, seen_query
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 def connect(name: str, backend: PrometheusBackend, wiring: Wiring) -> Source:
-    return PrometheusSource(name, backend, wiring.presets, timeout_s=wiring.timeout_s, threads=wiring.at_once)
+    return PrometheusSource(name, backend, load(), timeout_s=wiring.timeout_s, threads=wiring.at_once)
 
 
 class PrometheusSource:

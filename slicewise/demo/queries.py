@@ -6,7 +6,7 @@ from typing import Final
 
 from scaler.signals.reading import ReadingName
 from scaler.sources.base import Subject
-from scaler.sources.presets import Preset, newest_query, seen_query
+from scaler.sources.questions import Preset, newest_query, seen_query
 from sim.serving.pool import Counter
 from slicewise.demo.metric_source import UnknownQueryError, Vector
 from slicewise.demo.scrapes import US_PER_S

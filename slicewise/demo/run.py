@@ -14,7 +14,7 @@ import grpc
 import yaml
 
 from scaler.sources.base import Subject
-from scaler.sources.presets import load as load_presets
+from scaler.sources.questions import load as load_presets
 from scaler.trigger import Trigger
 from sim.cluster.scaledobject import ScaledObject
 from slicewise.demo.autoscaler import Autoscaler

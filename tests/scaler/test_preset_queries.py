@@ -9,7 +9,7 @@ import yaml
 
 from scaler.signals.reading import ReadingName
 from scaler.sources.base import Subject
-from scaler.sources.presets import load, newest_query, seen_query
+from scaler.sources.questions import load, newest_query, seen_query
 from tests.e2e.parts.tools import tools_or_skip
 
 pytestmark = pytest.mark.integration

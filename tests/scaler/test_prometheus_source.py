@@ -11,8 +11,8 @@ from scaler.backends import PrometheusBackend
 from scaler.signals.reading import Missing, ReadingName, Sample
 from scaler.sources import SOURCES
 from scaler.sources.base import Subject
-from scaler.sources.presets import load
 from scaler.sources.prometheus import PrometheusSource
+from scaler.sources.questions import load
 from tests.fakes.clock import until
 from tests.fakes.prometheus import FakePrometheus
 from tests.fakes.source import read_one

@@ -6,7 +6,7 @@ from pydantic.fields import FieldInfo
 
 from scaler.keys import Kind, rule_of
 from scaler.signals.reading import ReadingName
-from scaler.sources import presets
+from scaler.sources import questions as presets
 from scaler.trigger import KEDA_OWN, Trigger
 
 PATH = Path(__file__).parents[2] / "docs" / "triggers.md"
