@@ -64,6 +64,7 @@ class Sample:
     pods: int | None = None
     count: float | None = None
     saturated: bool = False
+    doubt: str | None = None
 
     def __post_init__(self) -> None:
         if not (isfinite(self.value) and self.value >= 0):
