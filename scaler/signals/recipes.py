@@ -1,7 +1,7 @@
 """How readings are made of what engines export: one recipe a reading, the same for every engine and every source.
 
 A recipe is data. The Prometheus source writes PromQL from it, the scrape source computes it from series
-(`scaler/signals/cooking.py`); a test holds the two to the same answers. Quantities are what a preset names; a recipe
+(`scaler/signals/compute.py`); a test holds the two to the same answers. Quantities are what a preset names; a recipe
 knows no engine and no metric name, except for the metrics of Slicewise's own (docs/triggers.md).
 
 Rules that every recipe keeps, whoever carries it out:
