@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 
@@ -15,10 +15,12 @@ from scaler.sources import Wiring
 from scaler.sources.base import Asks, Found, Source, SourceError, Subject
 from scaler.sources.batch import CLUSTER, Kind, Question, Topic, questions
 from scaler.sources.presets import Preset
-from scaler.sources.prometheus_api import Answer, NativeHistogram, NotAnsweredError, PrometheusApi
+from scaler.sources.prometheus_api import Answer, NotAnsweredError, Now, Past, PrometheusApi
 from scaler.sources.told import Outcome, Reader, Row, Silence, Spoken, told
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+S = TypeVar("S")
 
 AT_A_STRETCH: Final = 200
 """Subjects between two breaths of the event loop, which has calls to answer meanwhile."""
@@ -93,9 +95,9 @@ class PrometheusSource:
         return past
 
     async def _answers(
-        self, asked: Sequence[Question], ask: Callable[[Question], Awaitable[Answer]]
-    ) -> Mapping[Topic, Answer | Silence]:
-        async def in_turn(question: Question) -> Answer | Silence:
+        self, asked: Sequence[Question], ask: Callable[[Question], Awaitable[Answer[S]]]
+    ) -> Mapping[Topic, Answer[S] | Silence]:
+        async def in_turn(question: Question) -> Answer[S] | Silence:
             async with self._turns:  # the time-out is for the answer, not for the wait in our own line
                 try:
                     return await ask(question)
@@ -133,7 +135,7 @@ def _questions(asks: Asks, presets: Mapping[str, Preset]) -> Sequence[Question]:
 class _Rows:
     """The series of one instant."""
 
-    rows: Sequence[Row]
+    rows: Iterable[Row]
     warnings: tuple[str, ...]
 
 
@@ -148,20 +150,26 @@ def _outcome(question: Question, said: _Rows | Silence) -> Outcome:
         return Silence("the answer has values that are no numbers")
 
 
-def _now(answer: Answer | Silence) -> _Rows | Silence:
+def _now(answer: Answer[Now] | Silence) -> _Rows | Silence:
     if isinstance(answer, Silence):
         return answer
-    newest = ((series.metric, series.value or series.histogram) for series in answer.series)
-    return _Rows([(labels, said[1]) for labels, said in newest if said is not None], answer.warnings)
+    return _Rows(
+        chain(
+            ((series.metric, series.value.value) for series in answer.series if series.value is not None),
+            ((series.metric, series.histogram.histogram) for series in answer.series if series.histogram is not None),
+        ),
+        answer.warnings,
+    )
 
 
-def _moments(answer: Answer | Silence) -> Callable[[float], _Rows | Silence]:
+def _moments(answer: Answer[Past] | Silence) -> Callable[[float], _Rows | Silence]:
     """What a range query says of each of its instants; Prometheus rounds those to milliseconds."""
     if isinstance(answer, Silence):
         return lambda _: answer
     rows: dict[int, list[Row]] = {}
     for series in answer.series:
-        said: Iterable[tuple[float, str | NativeHistogram]] = chain(series.values, series.histograms)
-        for at_s, value in said:
-            rows.setdefault(round(at_s * 1000), []).append((series.metric, value))
+        for point in series.values:
+            rows.setdefault(round(point.at_s * 1000), []).append((series.metric, point.value))
+        for native in series.histograms:
+            rows.setdefault(round(native.at_s * 1000), []).append((series.metric, native.histogram))
     return lambda at_s: _Rows(rows.get(round(at_s * 1000), ()), answer.warnings)
