@@ -140,7 +140,7 @@ def answered(expression: str, series: Series, want: Want, tmp_path: Path, *, lab
 
 WAITING = gauge("vllm:num_requests_waiting", flat(3), flat(4))
 RUNNING = gauge("vllm:num_requests_running", flat(6), flat(2))
-EVERYWHERE: Want = {CHAT: 7, OF_PLANNER: 20, OF_NAMESAKE: 30}
+EVERYWHERE: dict[tuple[str, ...], float | str] = {CHAT: 7, OF_PLANNER: 20, OF_NAMESAKE: 30}
 KV = "vllm:kv_cache_usage_perc"
 OLD_KV = "vllm:gpu_cache_usage_perc"
 GENERATED = "vllm:generation_tokens_total"
