@@ -1,8 +1,10 @@
 """One measured number, or the reason why there is none."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from math import isfinite
+from typing import Final
 
 
 class ReadingName(StrEnum):
@@ -49,6 +51,28 @@ class ReadingName(StrEnum):
     """95th percentile of the time between two tokens of a request."""
     ATTAINMENT = "attainment"
     """Share of requests that ended within the promised time."""
+
+
+_PODS = (ReadingName.REPLICAS, ReadingName.READY, ReadingName.PENDING, ReadingName.TERMINATING)
+_TOKENS = (ReadingName.PROMPT_TOKENS_PER_S, ReadingName.GENERATION_TOKENS_PER_S, ReadingName.CACHED_TOKENS_PER_S)
+UNITS: Final[Mapping[ReadingName, str]] = {
+    **dict.fromkeys(_PODS, "pods"),
+    **dict.fromkeys(_TOKENS, "tokens/s"),
+    ReadingName.QUEUE: "requests",
+    ReadingName.RUNNING: "requests",
+    ReadingName.BACKLOG: "messages",
+    ReadingName.TAKEN: "messages",
+    ReadingName.SESSIONS: "sessions",
+    ReadingName.KV_USAGE: "caches",
+    ReadingName.ARRIVALS_PER_S: "requests/s",
+    ReadingName.PREEMPTIONS_PER_S: "requests/s",
+    ReadingName.ATTAINMENT: "share",
+}
+"""Of those whose name does not end in `_s`, which are seconds."""
+
+
+def unit_of(name: str) -> str:
+    return UNITS.get(ReadingName(name), "s")
 
 
 @dataclass(frozen=True, slots=True)
