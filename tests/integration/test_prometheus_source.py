@@ -12,8 +12,8 @@ import pytest
 from scaler.backends import PrometheusBackend
 from scaler.signals.reading import Missing, Reading, ReadingName, Sample
 from scaler.sources.base import Subject
-from scaler.sources.questions import load
 from scaler.sources.prometheus import PrometheusSource
+from scaler.sources.questions import load
 from tests.e2e.parts.process import LOOPBACK
 from tests.e2e.parts.prometheus import Prometheus
 from tests.e2e.parts.tools import tools_or_skip
