@@ -54,6 +54,17 @@ class PrometheusBackend(Backend):
         return self
 
 
+class GatewayPlace(BaseModel):
+    """A workload whose pods' /metrics tell of other workloads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    namespace: str = Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", description="Where its pods are.")
+    workload: str = Field(pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$", description="Its Deployment, StatefulSet, …")
+    port: int = Field(ge=1, le=65535, description="Port of its /metrics.")
+    path: str = Field(default="/metrics", pattern=r"^/[^\s?#]*$", description="Path of it.")
+
+
 class ScrapeBackend(Backend):
     """The pods' own /metrics, asked directly: no Prometheus is needed. Pods are found through the Kubernetes API."""
 
@@ -62,6 +73,14 @@ class ScrapeBackend(Backend):
     kind: Literal["scrape"]
     port: int | None = Field(default=None, ge=1, le=65535, description="Port of /metrics; default: the preset's.")
     path: str | None = Field(default=None, pattern=r"^/[^\s?#]*$", description="Path of it; default: the preset's.")
+    token_file: Path | None = Field(
+        default=None, description="File with a bearer token for /metrics; read for each round."
+    )
+    gateway: GatewayPlace | None = Field(
+        default=None,
+        description="What stands in front of the pods: asked for agent_requests_waiting and agent_sessions_active, and "
+        "for everything where the preset is a gateway's (LiteLLM, Dynamo, endpoint picker).",
+    )
 
 
 def _in_full(backend: Any) -> Any:  # noqa: ANN401  # what stands in a settings file: anything at all

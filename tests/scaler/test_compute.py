@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import inf, nan
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -23,7 +24,7 @@ L = ("0",)
 
 
 def pod(
-    gauges: Mapping[Gauge | Own, float] | None = None,
+    gauges: Mapping[Any, float] | None = None,
     per_s: Mapping[Counter, float] | None = None,
     ticks: Sequence[float] = TICKS,
 ) -> list[Observation]:
