@@ -14,8 +14,8 @@ from rich.console import Console
 from scaler import check as checks
 from scaler.server import ListenError, engine_with, serving
 from scaler.settings import Settings, SettingsError
-from scaler.sources import MissingExtraError
-from scaler.sources import questions as presets
+from scaler.signals.reading import ReadingName
+from scaler.sources import MissingExtraError, presets
 from slicewise.process import logs
 from slicewise.process.kube import Kube, KubeError
 from slicewise.process.shutdown import stop_on_signals
@@ -155,13 +155,12 @@ async def _check(settings: Settings, wanted: Sequence[checks.Candidate]) -> Sequ
 
 @app.command("presets")
 def list_presets() -> None:
-    """List the engine presets: which readings each knows, and the query behind each."""
+    """List the engine presets: which readings each knows."""
     for name, preset in presets.load().items():
         typer.echo(f"{name}: {preset.engine}, {preset.versions}")
-        for reading, questions in preset.readings.items():
-            for question in questions:
-                typer.echo(f"  {reading} [{question.unit}]")
-                typer.echo(f"    {question.query}")
+        for reading in ReadingName:
+            if preset.ways(reading):
+                typer.echo(f"  {reading}")
 
 
 @app.command("settings")

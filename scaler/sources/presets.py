@@ -149,6 +149,14 @@ class Preset(_Table):
     def quantities(self) -> frozenset[Quantity]:
         return frozenset((*self.gauges, *self.counters, *self.histograms))
 
+    @property
+    def lazy(self) -> frozenset[Quantity]:
+        """Quantities that appear with the first request."""
+        lazy: set[Quantity] = {gauge for gauge, exported in self.gauges.items() if exported.lazy}
+        lazy |= {counter for counter, exported in self.counters.items() if exported.lazy}
+        lazy |= {histogram for histogram, observed in self.histograms.items() if observed.lazy}
+        return frozenset(lazy)
+
     def ways(self, reading: str) -> tuple[Expression, ...]:
         """The ways to `reading`, the best first; empty where this engine has none."""
         return ways(reading, self.quantities)
