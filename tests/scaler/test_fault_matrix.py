@@ -1,8 +1,8 @@
 """Every fault of measuring times every signal: the answer is never lower than before the fault.
 
 A workload of four pods under steady load is scraped every 15 s; readings are made by the recipes, decisions by the
-production code. After a while a fault begins, while the load stays what it is; whatever is decided from then on has to be
-at least what was decided before. That the harness would notice is shown by the same story with a load that really falls.
+production code. After a while a fault begins, while the load stays what it is; whatever is decided from then on has to
+be at least what was decided before. That the harness would notice is shown by the same story with a load that falls.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -93,7 +93,10 @@ Fault = Callable[[Seen, float], Seen]
 """What of the scrapes until `now_s` is seen instead; called from BEGINS_S on."""
 
 
-def since_fault(seen: Seen, change: Callable[[str, Observation], Observation | None], pods: Sequence[str] = PODS) -> Seen:
+Change = Callable[[str, Observation], Observation | None]
+
+
+def since_fault(seen: Seen, change: Change, pods: Sequence[str] = PODS) -> Seen:
     """Scrapes of `pods` since the fault as `change` makes them; None: never happened."""
     return {
         pod: [
@@ -132,6 +135,11 @@ def restarted(pod: str, one: Observation) -> Observation:
     return scrape(BUSY, one.at_s, since_s=BEGINS_S - 5.0)
 
 
+def skewed(by_s: float) -> Fault:
+    """The far side's clock is off."""
+    return lambda seen, _: since_fault(seen, lambda _, one: replace(one, at_s=one.at_s + by_s))
+
+
 FAULTS: Final[Mapping[str, Fault]] = {
     "all series are missing": lambda *_: {},
     "the pods answer without metrics": lambda seen, _: since_fault(seen, lambda _, one: Observation(at_s=one.at_s)),
@@ -149,10 +157,10 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "duplicated: scraped by two jobs": lambda seen, _: since_fault(seen, twice),
     "reset: every engine restarts": lambda seen, _: since_fault(seen, restarted),
     "reset: one engine restarts": lambda seen, _: since_fault(seen, restarted, PODS[:1]),
-    "skew: the scrapes are 20 s behind": lambda seen, _: since_fault(seen, lambda _, o: replace(o, at_s=o.at_s - 20)),
-    "skew: the scrapes are 20 s ahead": lambda seen, _: since_fault(seen, lambda _, o: replace(o, at_s=o.at_s + 20)),
-    "skew: the scrapes are 10 min behind": lambda seen, _: since_fault(seen, lambda _, o: replace(o, at_s=o.at_s - 600)),
-    "skew: the scrapes are 10 min ahead": lambda seen, _: since_fault(seen, lambda _, o: replace(o, at_s=o.at_s + 600)),
+    "skew: the scrapes are 20 s behind": skewed(-20.0),
+    "skew: the scrapes are 20 s ahead": skewed(20.0),
+    "skew: the scrapes are 10 min behind": skewed(-600.0),
+    "skew: the scrapes are 10 min ahead": skewed(600.0),
 }
 
 READING_FAULTS: Final[Mapping[str, Callable[[float], Reading]]] = {
