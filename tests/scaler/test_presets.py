@@ -78,7 +78,7 @@ def test_a_family_stands_for_one_quantity_alone(preset: Preset) -> None:
     seen: dict[tuple[str, tuple[tuple[str, str], ...]], str] = {}
     for quantity, source in (*preset.gauges.items(), *preset.counters.items()):
         for name in source.names:
-            for family in name.families:
+            for family in (name.name, *name.plus):
                 key = (family, tuple(sorted(name.match.items())))
                 assert seen.setdefault(key, quantity) == quantity
 
