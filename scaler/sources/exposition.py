@@ -29,7 +29,7 @@ ESCAPES: Final = {"\\n": "\n", '\\"': '"', "\\\\": "\\"}
 class Slot:
     """Where a line's value belongs. `way`: which of the quantity's names; `whose`: the workload that a gateway names.
 
-    `part` of a histogram: a bucket's bound, "sum" or "count".
+    `part` of a histogram: a bucket's bound, "sum" or "count". `negative`: it is taken off.
     """
 
     quantity: Gauge | Counter | Histogram | Own
@@ -38,6 +38,7 @@ class Slot:
     scale: float
     whose: tuple[str, str]
     part: float | str | None = None
+    negative: bool = False
 
 
 Series = Mapping[Slot, float]
@@ -123,7 +124,8 @@ class Page:
             apart = tuple(labels.get(label, "") for label in self._preset.apart)
             if isinstance(name, Name):
                 # Families that are added up must not be taken for one series that was scraped twice.
-                yield Slot(quantity, way, (*apart, family) if name.plus else apart, name.scale, whose)
+                own = (*apart, family) if name.plus or name.minus else apart
+                yield Slot(quantity, way, own, name.scale, whose, negative=family in name.minus)
             elif (part := _part(name, family, labels)) is not None:
                 yield Slot(quantity, way, apart, 1.0 if part != "sum" else name.scale, whose, part)
 
@@ -162,7 +164,10 @@ def _observation(series: Series, at_s: float) -> Observation:
         elif isinstance(quantity, Counter):
             counters[quantity] = once((slot.labels, value) for slot, value in told.items())
         else:
-            gauges[quantity] = once((slot.labels, value) for slot, value in told.items())
+            gauges[quantity] = {
+                **once((slot.labels, value) for slot, value in told.items() if not slot.negative),
+                **{slot.labels: -value for slot, value in told.items() if slot.negative},
+            }
     return Observation(at_s=at_s, gauges=gauges, counters=counters, histograms=histograms)
 
 

@@ -34,21 +34,23 @@ class _Table(BaseModel):
 class Name(_Table):
     """A family as some versions of the engine export it.
 
-    `name`: as it stands in the exposition, a counter's `_total` included. `plus`: families that are added to it; one of
-    them that is not there adds nothing. `match`: labels that a series must have; "" matches a label that is not there.
-    `scale`: what a value is multiplied with to have the quantity's unit. `source`: file or page of the project.
+    `name`: as it stands in the exposition, a counter's `_total` included. `plus`: families that are added to it,
+    `minus` (of gauges): taken from it; one of them that is not there changes nothing. `match`: labels that a series
+    must have; "" matches a label that is not there. `scale`: what a value is multiplied with to have the quantity's
+    unit. `source`: file or page of the project.
     """
 
     name: MetricName
     versions: Prose
     source: Prose
     plus: tuple[MetricName, ...] = ()
+    minus: tuple[MetricName, ...] = ()
     match: Mapping[LabelName, str] = {}
     scale: float = Field(default=1.0, gt=0)
 
     @property
     def families(self) -> tuple[str, ...]:
-        return (self.name, *self.plus)
+        return (self.name, *self.plus, *self.minus)
 
 
 class HistogramName(_Table):
@@ -114,7 +116,7 @@ class Preset(_Table):
     whole workload; its series carry the label `workload_label`, whose value is the workload's name. `port`, `path`:
     where a direct scrape finds the metrics. `apart`: labels that tell series of one pod apart; all others only mark a
     series that is scraped twice. `up`: the gauge that every serving pod always exports: from it coverage and age are
-    counted. `note`: what a user must know.
+    counted; only a gateway may have none. `note`: what a user must know.
     """
 
     engine: Prose
@@ -135,8 +137,11 @@ class Preset(_Table):
         faults = []
         if (self.scope == "gateway") != (self.workload_label is not None):
             faults.append('workload_label: stands with scope = "gateway", and only there')
-        if self.quantities and self.up is None:
+        if self.quantities and self.up is None and self.scope == "pod":
             faults.append("up: name the gauge that every serving pod always exports")
+        for counter, exported in self.counters.items():
+            if any(name.minus for name in exported.names):
+                faults.append(f"counters.{counter}: minus: a difference of counters is no counter")
         if self.up is not None and self.up not in self.gauges:
             faults.append(f"up: there is no [gauges.{self.up}]")
         elif self.up is not None and self.gauges[self.up].lazy:

@@ -240,6 +240,8 @@ class Writer:
         text = whole = self._max(read(name.name, _match(name)))
         for family in name.plus:
             text = f"({text} + ({self._max(read(family, _match(name)))} or 0 * {whole}))"
+        for family in name.minus:
+            text = f"({text} - ({self._max(read(family, _match(name)))} or 0 * {whole}))"
         return text if name.scale == 1 else f"{name.scale!r} * {text}"
 
     def _observed(

@@ -53,6 +53,13 @@ def test_a_preset_as_documented_is_read() -> None:
             id="a gauge to count pods by that is not there",
         ),
         pytest.param(
+            HEAD
+            + RUNNING
+            + '[counters.ended]\nnames = [{ name = "e", minus = ["f"], versions = "1", source = "e" }]\n',
+            ["e.toml: counters.ended: minus: a difference of counters is no counter"],
+            id="a difference of counters",
+        ),
+        pytest.param(
             HEAD + RUNNING + "lazy = true\n",
             ["e.toml: up: [gauges.running] is lazy, so its absence says nothing"],
             id="a gauge to count pods by that may be absent",
