@@ -234,7 +234,11 @@ async def test_a_restarted_engine_makes_no_negative_rate(pods: Pods, prometheus:
 def requests_ended(n: int) -> dict[str, float]:
     """Half within 0.5 s, the others within 2 s."""
     buckets = {'le="0.5"': n / 2, 'le="2"': n, 'le="+Inf"': n}
-    return {RUNNING: 1} | {f"{E2E}_bucket{{{le}}}": value for le, value in buckets.items()} | {f"{E2E}_sum": n, f"{E2E}_count": n}
+    return (
+        {RUNNING: 1}
+        | {f"{E2E}_bucket{{{le}}}": value for le, value in buckets.items()}
+        | {f"{E2E}_sum": n, f"{E2E}_count": n}
+    )
 
 
 @pytest.mark.parametrize(
