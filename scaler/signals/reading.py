@@ -81,8 +81,9 @@ class Sample:
 
     `pods`: how many pods stand behind a value that is summed or averaged over the workload's pods; None where the value
     is not of that kind. `count`: how many observations stand behind a quantile, a share or a mean. `saturated`: a
-    quantile that fell into the last, open bucket, so that the truth may be higher. Never NaN, infinite or negative:
-    whoever reads turns those into `Missing` (see `reading_of`).
+    quantile that fell into the last, open bucket, so that the truth may be higher. `doubt`: why the value may be only
+    part of the truth, in the words of who gave it. Never NaN, infinite or negative: whoever reads turns those into
+    `Missing` (see `reading_of`).
     """
 
     value: float

@@ -1,7 +1,7 @@
 """Readings from one Prometheus, or what speaks its API: a few queries a tick, however many subjects ask."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final, TypeVar
@@ -11,11 +11,12 @@ import structlog
 from scaler.backends import PrometheusBackend
 from scaler.signals.reading import Missing
 from scaler.signals.recipes import RECIPES
-from scaler.sources import Wiring
+from scaler.sources import Wiring, readable
 from scaler.sources.base import Asks, Found, Source, SourceError, Subject
 from scaler.sources.batch import CLUSTER, Kind, Question, Topic, questions
 from scaler.sources.presets import Preset
 from scaler.sources.prometheus_api import Answer, NotAnsweredError, Now, Past, PrometheusApi
+from scaler.sources.promql import Scope, cluster
 from scaler.sources.told import Outcome, Reader, Row, Silence, Spoken, told
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -58,10 +59,11 @@ class PrometheusSource:
 
     async def read(self, asks: Asks, at_s: float) -> Mapping[Subject, Found]:
         """Everything as of `at_s`. Raises SourceError where no query was answered."""
-        asked = _questions(asks, self._presets)
+        kinds = _kinds(asks)
+        asked = questions(kinds, self._presets)
         answers = await self._answers(asked, lambda question: self._api.instant(question.text, at_s))
         outcomes = {question.topic: _outcome(question, _now(answers[question.topic])) for question in asked}
-        return await self._found(asks, Reader(self._presets, outcomes, at_s))
+        return await self._found(asks, kinds, Reader(self._presets, outcomes, at_s))
 
     async def history(
         self, asks: Asks, from_s: float, to_s: float, step_s: float
@@ -83,7 +85,8 @@ class PrometheusSource:
     async def _stretch(
         self, asks: Asks, instants: Sequence[float], step_s: float
     ) -> Sequence[tuple[float, Mapping[Subject, Found]]]:
-        asked = _questions(asks, self._presets)
+        kinds = _kinds(asks)
+        asked = questions(kinds, self._presets)
         answers = await self._answers(
             asked, lambda question: self._api.over(question.text, instants[0], instants[-1], step_s)
         )
@@ -91,7 +94,7 @@ class PrometheusSource:
         past = []
         for at_s in instants:
             outcomes = {question.topic: _outcome(question, moments[question.topic](at_s)) for question in asked}
-            past.append((at_s, await self._found(asks, Reader(self._presets, outcomes, at_s))))
+            past.append((at_s, await self._found(asks, kinds, Reader(self._presets, outcomes, at_s))))
         return past
 
     async def _answers(
@@ -109,7 +112,10 @@ class PrometheusSource:
             raise SourceError(next(answer.why for answer in answers if isinstance(answer, Silence)))
         return {question.topic: answer for question, answer in zip(asked, answers, strict=True)}
 
-    async def _found(self, asks: Asks, reader: Reader) -> Mapping[Subject, Found]:
+    async def _found(
+        self, asks: Asks, kinds: Mapping[Kind, Collection[str]], reader: Reader
+    ) -> Mapping[Subject, Found]:
+        texts = {kind: self._texts(kind, namespaces) for kind, namespaces in kinds.items()}
         found: dict[Subject, Found] = {}
         for n, (subject, names) in enumerate(asks.items()):
             if n % AT_A_STRETCH == AT_A_STRETCH - 1:
@@ -119,16 +125,27 @@ class PrometheusSource:
                 continue
             kind, whose = Kind.of(subject, names), (subject.namespace, subject.workload)
             readings = {name: reader.reading(name, kind, whose, subject.slo_s) for name in sorted(names)}
-            found[subject] = Found(readings=readings)
+            found[subject] = Found(readings=readings, asked=texts[kind])
         return found
 
+    def _texts(self, kind: Kind, namespaces: Collection[str]) -> Mapping[str, str]:
+        """By reading, a query that yields it for all subjects of a kind."""
+        scope = Scope(namespaces=tuple(sorted(namespaces)), window_s=kind.window_s, max_age_s=kind.max_age_s)
+        preset = self._presets[kind.preset]
+        texts = {name: cluster(scope)[name] for name in kind.names & CLUSTER}
+        for name in sorted(kind.names - CLUSTER):
+            for way in preset.ways(name)[:1]:
+                texts[name] = readable.text(preset, way, scope)
+        return texts
 
-def _questions(asks: Asks, presets: Mapping[str, Preset]) -> Sequence[Question]:
+
+def _kinds(asks: Asks) -> Mapping[Kind, Collection[str]]:
+    """The namespaces of the subjects of each kind."""
     namespaces: dict[Kind, set[str]] = {}
     for subject, names in asks.items():
         if subject.workload is not None:
             namespaces.setdefault(Kind.of(subject, names), set()).add(subject.namespace)
-    return questions(namespaces, presets)
+    return namespaces
 
 
 @dataclass(frozen=True, slots=True)

@@ -258,7 +258,7 @@ class Writer:
         return self._first(texts, lazy=exported.lazy)
 
     def _first(self, texts: Sequence[str], *, lazy: bool) -> str:
-        every = [*texts, f"0 * {self._serving()}"] if lazy else texts
+        every = [*texts, f"0 * {self._serving()}"] if lazy and self._preset.up is not None else texts
         return f" or on ({self._each}) ".join(every)
 
     def _serving(self) -> str:

@@ -1,13 +1,9 @@
 """What PromQL is made of presets, as Prometheus's own engine answers it (promtool), on series with known answers."""
 
 import re
-import subprocess
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from scaler.signals.reading import ReadingName
 from scaler.signals.recipes import (
@@ -25,15 +21,14 @@ from scaler.signals.recipes import (
     Sum,
     SumRate,
 )
+from scaler.sources import readable
 from scaler.sources.batch import Kind, questions
 from scaler.sources.presets import Preset, load, parse
 from scaler.sources.promql import Scope, Writer, cluster
-from tests.e2e.parts.tools import tools_or_skip
+from tests.scaler.promtool import Series, Want, answered, flat, native, rate
 
 pytestmark = pytest.mark.integration
 
-#: One sample each 15 s from 0 on; queries are answered as of 300 s.
-AT = "5m"
 SCOPE = Scope(namespaces=("agents", "research"), window_s=120.0, max_age_s=60.0)
 A = 'namespace="agents",pod="chat-7d9f8b6c4d-aaaaa",engine="0"'
 B = 'namespace="agents",pod="chat-7d9f8b6c4d-bbbbb",engine="0"'
@@ -43,8 +38,6 @@ FOREIGN = 'namespace="finance",pod="chat-7d9f8b6c4d-aaaaa",engine="0"'
 GATEWAY = 'namespace="agents",pod="gateway-5c7d9-ccccc",workload="chat"'
 CHAT, OF_PLANNER, OF_NAMESAKE = ("agents", "chat"), ("agents", "planner"), ("research", "chat")
 
-Series = dict[str, str]
-Want = Mapping[tuple[str, ...], float | str]
 
 VLLM = Writer(load()["vllm"], SCOPE)
 #: What no shipped engine has in one: families that come late, other units, sums of families, two names for a histogram.
@@ -78,15 +71,6 @@ names = [
 ODDLY = Writer(ODD, SCOPE)
 
 
-def flat(value: float) -> str:
-    return f"{value}+0x40"
-
-
-def rate(per_s: float) -> str:
-    """A counter that grows by so much a second."""
-    return f"0+{15 * per_s}x40"
-
-
 def gauge(name: str, a: str, b: str) -> Series:
     """A gauge of two pods of `chat`; one of them is scraped by two jobs. Others, here and elsewhere, have it too."""
     ours = {f"{name}{{{A}}}": a, f'{name}{{{A},job="twice"}}': a, f"{name}{{{B}}}": b}
@@ -98,49 +82,9 @@ def counter(name: str, a: str, b: str, labels: str = "") -> Series:
     return {f"{name}{{{A}{labels}}}": a, f'{name}{{{A}{labels},job="twice"}}': a, f"{name}{{{B}{labels}}}": b}
 
 
-def native(per_s: float, buckets: str) -> str:
-    """A native histogram, schema 0, whose buckets grow by so much in 15 s. `buckets`: from (0.5, 1] on."""
-    count = sum(float(n) for n in buckets.split())
-    zero = f"{{{{schema:0 sum:0 count:0 buckets:[{' '.join('0' for _ in buckets.split())}]}}}}"
-    return f"{zero}+{{{{schema:0 sum:{per_s * 15} count:{count:g} buckets:[{buckets}]}}}}x40"
-
-
-def answered(expression: str, series: Series, want: Want, tmp_path: Path, *, labels: tuple[str, ...] = ()) -> None:
-    """Asserts that `expression` yields `want`: (namespace, workload, values of `labels`) -> value."""
-    promtool = tools_or_skip("promtool").binary("promtool")
-    named = ("namespace", "workload", *labels)
-    expected: list[dict[str, Any]] = []
-    for key, value in want.items():
-        text = ",".join(f'{name}="{of}"' for name, of in zip(named, key, strict=False) if of)
-        said = {"histogram": value} if isinstance(value, str) else {"value": value}
-        expected.append({"labels": f"{{{text}}}", **said})
-    histograms = any(isinstance(value, str) for value in want.values())
-    story = {
-        "evaluation_interval": "15s",
-        "fuzzy_compare": True,
-        "tests": [
-            {
-                "interval": "15s",
-                "input_series": [{"series": name, "values": values} for name, values in series.items()],
-                "promql_expr_test": [
-                    {
-                        "expr": expression if histograms else f"round({expression}, 0.0001)",
-                        "eval_time": AT,
-                        "exp_samples": expected,
-                    }
-                ],
-            }
-        ],
-    }
-    path = tmp_path / "query.yaml"
-    path.write_text(yaml.safe_dump(story))
-    ran = subprocess.run([promtool, "test", "rules", path], capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-
-
 WAITING = gauge("vllm:num_requests_waiting", flat(3), flat(4))
 RUNNING = gauge("vllm:num_requests_running", flat(6), flat(2))
-EVERYWHERE: dict[tuple[str, ...], float | str] = {CHAT: 7, OF_PLANNER: 20, OF_NAMESAKE: 30}
+EVERYWHERE: dict[tuple[str, ...], float] = {CHAT: 7, OF_PLANNER: 20, OF_NAMESAKE: 30}
 KV = "vllm:kv_cache_usage_perc"
 OLD_KV = "vllm:gpu_cache_usage_perc"
 GENERATED = "vllm:generation_tokens_total"
@@ -362,13 +306,13 @@ E2E = "vllm:e2e_request_latency_seconds"
         pytest.param(
             VLLM,
             {f"{E2E}{{{A}}}": native(1, "30 15")} | classic(E2E, A),
-            {(*CHAT, "", "e2e_s.0"): "{{schema:0 sum:1 count:3 buckets:[2 1]}}"},
+            {(*CHAT, "", "e2e_s.0"): 3},
             id="a pod with both kinds has its native one only",
         ),
         pytest.param(
             VLLM,
             {f"{E2E}{{{A}}}": native(1, "30 15"), f'{E2E}{{{A},job="twice"}}': native(1, "30 15")},
-            {(*CHAT, "", "e2e_s.0"): "{{schema:0 sum:1 count:3 buckets:[2 1]}}"},
+            {(*CHAT, "", "e2e_s.0"): 3},
             id="a native histogram that is scraped twice counts once",
         ),
         pytest.param(
@@ -389,7 +333,69 @@ E2E = "vllm:e2e_request_latency_seconds"
 def test_buckets(writer: Writer, series: Series, want: Want, tmp_path: Path) -> None:
     texts = writer.buckets(Histogram.E2E_S)
     tagged = " or ".join(f'label_replace({text}, "part", "{tag}", "", "")' for tag, _, text in texts)
-    answered(tagged, series, want, tmp_path, labels=("le", "part"))
+    classic_ones = {key: value for key, value in want.items() if key[2]}
+    native_ones = {key: value for key, value in want.items() if not key[2]}
+    answered(tagged, series, classic_ones, tmp_path, labels=("le", "part"))
+    answered(f"histogram_count({tagged})", series, native_ones, tmp_path, labels=("le", "part"))
+
+
+LATENCIES = (
+    classic(E2E, A)
+    | classic(E2E, B)
+    | {f"{E2E}_sum{{{pod}}}": rate(1.5) for pod in (A, B)}
+    | {f"vllm:request_queue_time_seconds_sum{{{pod}}}": rate(0.5) for pod in (A, B)}
+)
+ENDED = counter("vllm:request_success_total", rate(1), rate(1), ',finished_reason="stop"')
+PROMPT = counter("vllm:prompt_tokens_total", rate(20), rate(10))
+
+
+@pytest.mark.parametrize(
+    ("name", "series", "want"),
+    [
+        pytest.param("queue", WAITING, EVERYWHERE, id="queue"),
+        pytest.param(
+            "queue",
+            {f"vllm:num_requests_waiting{{{A}}}": flat(3), f"agent_requests_waiting{{{GATEWAY}}}": flat(5)},
+            {CHAT: 8},
+            id="queue: with a gateway's",
+        ),
+        pytest.param("prompt_tokens_per_s", PROMPT, {CHAT: 30}, id="prompt: an engine without a cache"),
+        pytest.param(
+            "prompt_tokens_per_s",
+            PROMPT | counter("vllm:prompt_tokens_cached_total", rate(5), rate(5)),
+            {CHAT: 20},
+            id="prompt: without what the cache held",
+        ),
+        pytest.param(
+            "arrivals_per_s",
+            ENDED
+            | {f"vllm:num_requests_running{{{A}}}": "0+3x40"}
+            | {f"vllm:num_requests_waiting{{{pod}}}": flat(4) for pod in (A, B)},
+            {CHAT: 2.2},
+            id="arrivals: what ends, and the growth of what is in flight",
+        ),
+        pytest.param("arrivals_per_s", ENDED, {}, id="arrivals: without the gauges not known"),
+        pytest.param("service_s", LATENCIES, {CHAT: 1}, id="service: the wait is not in it"),
+        pytest.param(
+            "service_s",
+            {name: flat(9) for name in LATENCIES},
+            {},
+            id="service: nothing ended, nothing is known, and nothing is divided by 0",
+        ),
+        pytest.param("p95_s", LATENCIES, {CHAT: 1.9}, id="P95: over all pods, not of each"),
+        pytest.param("oldest_wait_s", WAITING | ENDED, {CHAT: 3.5}, id="oldest wait: the line at its pace"),
+        pytest.param(
+            "oldest_wait_s",
+            gauge("vllm:num_requests_waiting", flat(0), flat(0)),
+            {CHAT: 0},
+            id="oldest wait: nobody waits, whatever the pace",
+        ),
+    ],
+)
+def test_the_text_for_people_yields_the_reading(name: str, series: Series, want: Want, tmp_path: Path) -> None:
+    preset = load()["vllm"]
+    way = preset.ways(name)[-1 if name == "oldest_wait_s" else 0]
+    answered(readable.text(preset, way, SCOPE), series, want, tmp_path)
 
 
 GHOST = {f"vllm:num_requests_running{{{B}}}": "2+0x12"}
