@@ -7,7 +7,7 @@ pages repeat themselves. Timestamps in a page are not believed: what matters is 
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Final
@@ -61,18 +61,11 @@ class Page:
         self._preset = preset
         self._of_gateway = of_gateway
         self._families = defaultdict[str, list[tuple[Gauge | Counter | Histogram, int, Name | HistogramName]]](list)
-        for gauge, exported in preset.gauges.items():
-            self._want(gauge, exported.names)
-        for counter, exported in preset.counters.items():
-            self._want(counter, exported.names)
-        for histogram, observed in preset.histograms.items():
-            self._want(histogram, observed.names)
+        for quantity, names in preset.named():
+            for way, name in enumerate(names):
+                for family in name.families:
+                    self._families[family].append((quantity, way, name))
         self._slots: dict[str, tuple[Slot, ...]] = {}
-
-    def _want(self, quantity: Gauge | Counter | Histogram, names: Sequence[Name | HistogramName]) -> None:
-        for way, name in enumerate(names):
-            for family in name.families:
-                self._families[family].append((quantity, way, name))
 
     def observations(self, text: str, at_s: float) -> Mapping[Whose, Observation]:
         """What the page says of each workload that it names; under NOBODY what it says of itself.
