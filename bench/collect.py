@@ -95,7 +95,7 @@ def run() -> list[Row]:
             at_s = _filled(url, pods)
             before = _own(url)
             said = subprocess.run(
-                [sys.executable, "-m", "bench.collect", url, str(at_s)], capture_output=True, text=True, check=True
+                [sys.executable, "-m", "bench.collect", url, str(at_s)], stdout=subprocess.PIPE, text=True, check=True
             )
             told: dict[str, Any] = json.loads(said.stdout)
             spent = {name: (value - before[name]) / TICKS for name, value in _own(url).items()}

@@ -14,7 +14,6 @@ from rich.console import Console
 from scaler import check as checks
 from scaler.server import ListenError, engine_with, serving
 from scaler.settings import Settings, SettingsError
-from scaler.signals.reading import ReadingName
 from scaler.sources import MissingExtraError, presets
 from slicewise.process import logs
 from slicewise.process.kube import Kube, KubeError
@@ -154,13 +153,15 @@ async def _check(settings: Settings, wanted: Sequence[checks.Candidate]) -> Sequ
 
 
 @app.command("presets")
-def list_presets() -> None:
-    """List the engine presets: which readings each knows."""
-    for name, preset in presets.load().items():
-        typer.echo(f"{name}: {preset.engine}, {preset.versions}")
-        for reading in ReadingName:
-            if preset.ways(reading):
-                typer.echo(f"  {reading}")
+def list_presets(
+    engine: Annotated[str | None, typer.Argument(metavar="[PRESET]", help="Only this one. Default: all.")] = None,
+) -> None:
+    """List the engine presets: which readings each gives, and the names of their families by version and source."""
+    known = presets.load()
+    if engine is not None and engine not in known:
+        _say_and_exit(f"there is no preset {engine!r}; there are {', '.join(known)}")
+    for name, preset in known.items() if engine is None else [(engine, known[engine])]:
+        typer.echo("\n".join(presets.listed(name, preset)))
 
 
 @app.command("settings")

@@ -7,7 +7,7 @@ threshold]; schema -53 has bounds of its own. Sources: prometheus/prometheus v3 
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from math import exp, inf, isfinite, log
+from math import exp, inf, isclose, isfinite, log, log2
 
 from scaler.signals.histogram import Estimate
 from scaler.signals.reading import Missing
@@ -48,7 +48,8 @@ class Native:
 def decoded(rows: Iterable[Sequence[object]], total: float) -> Native | Missing:
     """From the HTTP API's `buckets`: [boundary rule, lower, upper, count], the numbers as text.
 
-    Missing where a row is not of that form. Rule 3 (closed at both ends) is the zero bucket, which is even.
+    Missing where a row is not of that form. Rule 3 (closed at both ends) is the zero bucket, which is even, and so are
+    buckets whose bounds no schema has: those of a classic histogram that Prometheus has converted (schema -53).
     """
     buckets = []
     for row in rows:
@@ -56,8 +57,20 @@ def decoded(rows: Iterable[Sequence[object]], total: float) -> Native | Missing:
             rule, lower, upper, count = (float(str(field)) for field in row)
         except ValueError:
             return Missing(f"not a bucket of a native histogram: {str(row)[:80]}")
-        buckets.append(Bucket(lower, upper, count, even=rule == 3))
+        buckets.append(Bucket(lower, upper, count, even=rule == 3 or not _is_of_a_schema(lower, upper)))
     return _native(buckets, total)
+
+
+def _is_of_a_schema(lower: float, upper: float) -> bool:
+    """Whether the bounds are b^(i-1) and b^i, b = 2^(2^-s), for whole i and a whole s from -4 to 8; or so below 0."""
+    lower, upper = (-upper, -lower) if upper < 0 else (lower, upper)
+    if not 0 < lower < upper < inf:
+        return False
+    schema = round(-log2(log2(upper / lower)))
+    width = 2.0**-schema
+    return -4 <= schema <= 8 and all(
+        isclose(log2(bound) / width, round(log2(bound) / width), abs_tol=1e-6) for bound in (lower, upper)
+    )
 
 
 def from_spans(

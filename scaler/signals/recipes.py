@@ -283,6 +283,11 @@ def quantities_of(expression: Expression) -> frozenset[Quantity]:
     return frozenset(quantities)
 
 
+def sized_of(expression: Expression) -> frozenset[Histogram]:
+    """Histograms of which it needs the buckets; of the others sum and count are enough."""
+    return frozenset(part.histogram for part in parts_of(expression) if isinstance(part, Quantile | Within))
+
+
 def is_of_pods(expression: Expression) -> bool:
     """Whether pods of the workload stand behind the value, so that it has a coverage; a gateway's word has none."""
     return any(

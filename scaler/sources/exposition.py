@@ -7,7 +7,7 @@ pages repeat themselves. Timestamps in a page are not believed: what matters is 
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Final
@@ -29,7 +29,7 @@ ESCAPES: Final = {"\\n": "\n", '\\"': '"', "\\\\": "\\"}
 class Slot:
     """Where a line's value belongs. `way`: which of the quantity's names; `whose`: the workload that a gateway names.
 
-    `part` of a histogram: a bucket's bound, "sum" or "count".
+    `part` of a histogram: a bucket's bound, "sum" or "count". `negative`: it is taken off.
     """
 
     quantity: Gauge | Counter | Histogram | Own
@@ -38,6 +38,7 @@ class Slot:
     scale: float
     whose: tuple[str, str]
     part: float | str | None = None
+    negative: bool = False
 
 
 Series = Mapping[Slot, float]
@@ -60,18 +61,11 @@ class Page:
         self._preset = preset
         self._of_gateway = of_gateway
         self._families = defaultdict[str, list[tuple[Gauge | Counter | Histogram, int, Name | HistogramName]]](list)
-        for gauge, exported in preset.gauges.items():
-            self._want(gauge, exported.names)
-        for counter, exported in preset.counters.items():
-            self._want(counter, exported.names)
-        for histogram, observed in preset.histograms.items():
-            self._want(histogram, observed.names)
+        for quantity, names in preset.named():
+            for way, name in enumerate(names):
+                for family in name.families:
+                    self._families[family].append((quantity, way, name))
         self._slots: dict[str, tuple[Slot, ...]] = {}
-
-    def _want(self, quantity: Gauge | Counter | Histogram, names: Sequence[Name | HistogramName]) -> None:
-        for way, name in enumerate(names):
-            for family in name.families:
-                self._families[family].append((quantity, way, name))
 
     def observations(self, text: str, at_s: float) -> Mapping[Whose, Observation]:
         """What the page says of each workload that it names; under NOBODY what it says of itself.
@@ -123,7 +117,8 @@ class Page:
             apart = tuple(labels.get(label, "") for label in self._preset.apart)
             if isinstance(name, Name):
                 # Families that are added up must not be taken for one series that was scraped twice.
-                yield Slot(quantity, way, (*apart, family) if name.plus else apart, name.scale, whose)
+                own = (*apart, family) if name.plus or name.minus else apart
+                yield Slot(quantity, way, own, name.scale, whose, negative=family in name.minus)
             elif (part := _part(name, family, labels)) is not None:
                 yield Slot(quantity, way, apart, 1.0 if part != "sum" else name.scale, whose, part)
 
@@ -162,7 +157,10 @@ def _observation(series: Series, at_s: float) -> Observation:
         elif isinstance(quantity, Counter):
             counters[quantity] = once((slot.labels, value) for slot, value in told.items())
         else:
-            gauges[quantity] = once((slot.labels, value) for slot, value in told.items())
+            gauges[quantity] = {
+                **once((slot.labels, value) for slot, value in told.items() if not slot.negative),
+                **{slot.labels: -value for slot, value in told.items() if slot.negative},
+            }
     return Observation(at_s=at_s, gauges=gauges, counters=counters, histograms=histograms)
 
 

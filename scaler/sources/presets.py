@@ -5,7 +5,7 @@ computation on scraped series are both made from a preset and a recipe.
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Annotated, Literal, Self, TypeVar
@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Self, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from scaler.signals.recipes import Counter, Expression, Gauge, Histogram, Quantity, ways
+from scaler.signals.recipes import RECIPES, Counter, Expression, Gauge, Histogram, Quantity, sized_of, ways
 
 MetricName = Annotated[str, Field(pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*$")]
 LabelName = Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
@@ -31,24 +31,40 @@ class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _selected(match: Mapping[str, str]) -> str:
+    return "{" + ",".join(f'{label}="{value}"' for label, value in match.items()) + "}" if match else ""
+
+
+def _scaled(scale: float) -> str:
+    return "" if scale == 1 else f" x {scale:g}"
+
+
 class Name(_Table):
     """A family as some versions of the engine export it.
 
-    `name`: as it stands in the exposition, a counter's `_total` included. `plus`: families that are added to it; one of
-    them that is not there adds nothing. `match`: labels that a series must have; "" matches a label that is not there.
-    `scale`: what a value is multiplied with to have the quantity's unit. `source`: file or page of the project.
+    `name`: as it stands in the exposition, a counter's `_total` included. `plus`: families that are added to it,
+    `minus` (of gauges): taken from it; one of them that is not there changes nothing. `match`: labels that a series
+    must have; "" matches a label that is not there. `scale`: what a value is multiplied with to have the quantity's
+    unit. `source`: file or page of the project.
     """
 
     name: MetricName
     versions: Prose
     source: Prose
     plus: tuple[MetricName, ...] = ()
+    minus: tuple[MetricName, ...] = ()
     match: Mapping[LabelName, str] = {}
     scale: float = Field(default=1.0, gt=0)
 
     @property
     def families(self) -> tuple[str, ...]:
-        return (self.name, *self.plus)
+        return (self.name, *self.plus, *self.minus)
+
+    @property
+    def spelling(self) -> str:
+        """For a person: the sum, the labels that select, the scale."""
+        signed = "".join((*(f" + {family}" for family in self.plus), *(f" - {family}" for family in self.minus)))
+        return f"{self.name}{_selected(self.match)}{signed}{_scaled(self.scale)}"
 
 
 class HistogramName(_Table):
@@ -66,6 +82,12 @@ class HistogramName(_Table):
     buckets: bool = True
     sum_name: MetricName | None = None
     count_name: MetricName | None = None
+
+    @property
+    def spelling(self) -> str:
+        """For a person: its name, or the two counters that stand for it."""
+        own = self.name if self.buckets else f"{self.sum_family} / {self.count_family}"
+        return f"{own}{_selected(self.match)}{_scaled(self.scale)}"
 
     @property
     def bucket_family(self) -> str:
@@ -114,7 +136,7 @@ class Preset(_Table):
     whole workload; its series carry the label `workload_label`, whose value is the workload's name. `port`, `path`:
     where a direct scrape finds the metrics. `apart`: labels that tell series of one pod apart; all others only mark a
     series that is scraped twice. `up`: the gauge that every serving pod always exports: from it coverage and age are
-    counted. `note`: what a user must know.
+    counted; only a gateway may have none. `note`: what a user must know.
     """
 
     engine: Prose
@@ -135,8 +157,11 @@ class Preset(_Table):
         faults = []
         if (self.scope == "gateway") != (self.workload_label is not None):
             faults.append('workload_label: stands with scope = "gateway", and only there')
-        if self.quantities and self.up is None:
+        if self.quantities and self.up is None and self.scope == "pod":
             faults.append("up: name the gauge that every serving pod always exports")
+        for counter, exported in self.counters.items():
+            if any(name.minus for name in exported.names):
+                faults.append(f"counters.{counter}: minus: a difference of counters is no counter")
         if self.up is not None and self.up not in self.gauges:
             faults.append(f"up: there is no [gauges.{self.up}]")
         elif self.up is not None and self.gauges[self.up].lazy:
@@ -149,6 +174,15 @@ class Preset(_Table):
     def quantities(self) -> frozenset[Quantity]:
         return frozenset((*self.gauges, *self.counters, *self.histograms))
 
+    def named(self) -> Iterator[tuple[Quantity, Sequence[Name | HistogramName]]]:
+        """Each quantity with the names that are tried for it, in order."""
+        for gauge, exported in self.gauges.items():
+            yield gauge, exported.names
+        for counter, exported in self.counters.items():
+            yield counter, exported.names
+        for histogram, observed in self.histograms.items():
+            yield histogram, observed.names
+
     @property
     def lazy(self) -> frozenset[Quantity]:
         """Quantities that appear with the first request."""
@@ -159,7 +193,21 @@ class Preset(_Table):
 
     def ways(self, reading: str) -> tuple[Expression, ...]:
         """The ways to `reading`, the best first; empty where this engine has none."""
-        return ways(reading, self.quantities)
+        sized = {h for h, exported in self.histograms.items() if any(name.buckets for name in exported.names)}
+        return tuple(way for way in ways(reading, self.quantities) if sized_of(way) <= sized)
+
+
+def listed(name: str, preset: Preset) -> Iterator[str]:
+    """`preset` for a person, a line each: what it gives, and each family with its versions and its source."""
+    yield f"{name}: {preset.engine}, {preset.versions}"
+    if preset.note is not None:
+        yield f"  note: {preset.note}"
+    of = "" if preset.workload_label is None else f"; a gateway, its label {preset.workload_label} names the workload"
+    yield f"  page: :{preset.port}{preset.path}{of}"
+    yield f"  readings: {', '.join(reading for reading in RECIPES if preset.ways(reading)) or 'none'}"
+    for quantity, names in preset.named():
+        for spelt in names:
+            yield f"  {quantity}: {spelt.spelling} ({spelt.versions}; {spelt.source})"
 
 
 @cache

@@ -240,6 +240,8 @@ class Writer:
         text = whole = self._max(read(name.name, _match(name)))
         for family in name.plus:
             text = f"({text} + ({self._max(read(family, _match(name)))} or 0 * {whole}))"
+        for family in name.minus:
+            text = f"({text} - ({self._max(read(family, _match(name)))} or 0 * {whole}))"
         return text if name.scale == 1 else f"{name.scale!r} * {text}"
 
     def _observed(
@@ -256,7 +258,7 @@ class Writer:
         return self._first(texts, lazy=exported.lazy)
 
     def _first(self, texts: Sequence[str], *, lazy: bool) -> str:
-        every = [*texts, f"0 * {self._serving()}"] if lazy else texts
+        every = [*texts, f"0 * {self._serving()}"] if lazy and self._preset.up is not None else texts
         return f" or on ({self._each}) ".join(every)
 
     def _serving(self) -> str:

@@ -194,6 +194,8 @@ def _estimate(part: Quantile | Within, found: Buckets | Native, slo_s: float | N
     if slo_s is None:
         return Missing("there is no p95Target to hold the requests against")
     if isinstance(found, Native):
-        return native.share_within(slo_s, found, fewest=0)
+        return Estimate(
+            sum(bucket.count for bucket in found.buckets if bucket.upper <= slo_s) / found.count, found.count
+        )
     share = histogram.share_within(slo_s, found, fewest=0)
     return share if isinstance(share, Missing) else Estimate(share.at_least, share.count)

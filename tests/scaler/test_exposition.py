@@ -1,6 +1,8 @@
 """Pages of /metrics: what is read, what is passed over, and what must not mislead."""
 
+from functools import partial
 from math import inf
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -30,6 +32,8 @@ up = "running"
 names = [{ name = "e:running", versions = "2", source = "e" }, { name = "e:active", versions = "1", source = "e" }]
 [gauges.waiting]
 names = [{ name = "e:requests", match = { state = "waiting", priority = "" }, versions = "1", source = "e" }]
+[gauges.sessions]
+names = [{ name = "e:all", minus = ["e:idle"], versions = "1", source = "e" }]
 [gauges.kv_usage]
 names = [{ name = "e:kv_percent", scale = 0.01, versions = "1", source = "e" }]
 [counters.ended]
@@ -99,6 +103,10 @@ def test_families_that_are_added_up_are_not_one_series_scraped_twice() -> None:
     assert got.counters == {Counter.ENDED: {("0", "e_ok_total"): 7.0, ("0", "e_failed_total"): 2.0}}
 
 
+def test_families_that_are_taken_off() -> None:
+    assert seen("e:all 7", "e:idle 2").gauges == {Gauge.SESSIONS: {("", "e:all"): 7.0, ("", "e:idle"): -2.0}}
+
+
 def test_a_histogram_in_milliseconds_is_in_seconds() -> None:
     got = seen('e_ms_bucket{le="500"} 3', 'e_ms_bucket{le="+Inf"} 4', "e_ms_sum 2500", "e_ms_count 4")
     assert got.histograms == {Histogram.E2E_S: {("",): Cumulative(Buckets((0.5, inf), (3.0, 4.0)), 2.5, 4.0)}}
@@ -145,6 +153,10 @@ def test_pages_are_understood_once_and_the_memory_is_bounded(monkeypatch: pytest
         assert len(page._slots) <= 2
 
 
+#: Without the escaping the client writes e_running: its OpenMetrics has no colons. We ask for text 0.0.4, which has.
+WRITE: dict[bool, Any] = {False: generate_latest, True: partial(generate_openmetrics, escaping="allow-utf-8")}
+
+
 @pytest.mark.parametrize("openmetrics", [False, True], ids=["text 0.0.4", "OpenMetrics"])
 def test_what_the_official_client_writes_is_read(openmetrics: bool) -> None:
     registry = CollectorRegistry()
@@ -153,8 +165,7 @@ def test_what_the_official_client_writes_is_read(openmetrics: bool) -> None:
     observed = PromHistogram("e_ms", "latency", ["rank"], buckets=(500, 1000), registry=registry).labels("0")
     for value in (400, 600, 5000):
         observed.observe(value)
-    # Without this the client writes e_running: its OpenMetrics has no colons. We ask for text 0.0.4, which has.
-    page = generate_openmetrics(registry, escaping="allow-utf-8") if openmetrics else generate_latest(registry)
+    page = WRITE[openmetrics](registry)
     got = seen(*page.decode().splitlines())
     assert got.gauges == {Gauge.RUNNING: {('o"dd\\',): 3.0}}
     assert got.counters == {Counter.ENDED: {("0", "e_ok_total"): 7.0}}

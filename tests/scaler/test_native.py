@@ -137,3 +137,12 @@ def test_quantile_and_share_undo_each_other(found: Native, p: float) -> None:
     share = share_within(at.value, found)
     assert isinstance(share, Estimate)
     assert share.value == pytest.approx(p, abs=1e-6)
+
+
+def test_buckets_of_a_converted_classic_histogram_are_even() -> None:
+    custom = decoded([[0, "-Inf", "0.5", "1"], [0, "0.5", "2", "1"], [0, "2", "+Inf", "1"]], 3.0)
+    assert isinstance(custom, Native)
+    assert [bucket.even for bucket in custom.buckets] == [True, True, True]
+    schema_3 = decoded([[0, "1", str(2**0.125), "1"], [0, str(2**0.125), str(2**0.25), "1"]], 2.0)
+    assert isinstance(schema_3, Native)
+    assert [bucket.even for bucket in schema_3.buckets] == [False, False]

@@ -1,13 +1,9 @@
 """What PromQL is made of presets, as Prometheus's own engine answers it (promtool), on series with known answers."""
 
 import re
-import subprocess
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from scaler.signals.reading import ReadingName
 from scaler.signals.recipes import (
@@ -29,12 +25,10 @@ from scaler.sources import readable
 from scaler.sources.batch import Kind, questions
 from scaler.sources.presets import Preset, load, parse
 from scaler.sources.promql import Scope, Writer, cluster
-from tests.e2e.parts.tools import tools_or_skip
+from tests.scaler.promtool import Series, Want, answered, flat, native, rate
 
 pytestmark = pytest.mark.integration
 
-#: One sample each 15 s from 0 on; queries are answered as of 300 s.
-AT = "5m"
 SCOPE = Scope(namespaces=("agents", "research"), window_s=120.0, max_age_s=60.0)
 A = 'namespace="agents",pod="chat-7d9f8b6c4d-aaaaa",engine="0"'
 B = 'namespace="agents",pod="chat-7d9f8b6c4d-bbbbb",engine="0"'
@@ -44,8 +38,6 @@ FOREIGN = 'namespace="finance",pod="chat-7d9f8b6c4d-aaaaa",engine="0"'
 GATEWAY = 'namespace="agents",pod="gateway-5c7d9-ccccc",workload="chat"'
 CHAT, OF_PLANNER, OF_NAMESAKE = ("agents", "chat"), ("agents", "planner"), ("research", "chat")
 
-Series = dict[str, str]
-Want = Mapping[tuple[str, ...], float]
 
 VLLM = Writer(load()["vllm"], SCOPE)
 #: What no shipped engine has in one: families that come late, other units, sums of families, two names for a histogram.
@@ -79,15 +71,6 @@ names = [
 ODDLY = Writer(ODD, SCOPE)
 
 
-def flat(value: float) -> str:
-    return f"{value}+0x40"
-
-
-def rate(per_s: float) -> str:
-    """A counter that grows by so much a second."""
-    return f"0+{15 * per_s}x40"
-
-
 def gauge(name: str, a: str, b: str) -> Series:
     """A gauge of two pods of `chat`; one of them is scraped by two jobs. Others, here and elsewhere, have it too."""
     ours = {f"{name}{{{A}}}": a, f'{name}{{{A},job="twice"}}': a, f"{name}{{{B}}}": b}
@@ -97,44 +80,6 @@ def gauge(name: str, a: str, b: str) -> Series:
 
 def counter(name: str, a: str, b: str, labels: str = "") -> Series:
     return {f"{name}{{{A}{labels}}}": a, f'{name}{{{A}{labels},job="twice"}}': a, f"{name}{{{B}{labels}}}": b}
-
-
-def native(per_s: float, buckets: str) -> str:
-    """A native histogram, schema 0, whose buckets grow by so much in 15 s. `buckets`: from (0.5, 1] on."""
-    count = sum(float(n) for n in buckets.split())
-    zero = f"{{{{schema:0 sum:0 count:0 buckets:[{' '.join('0' for _ in buckets.split())}]}}}}"
-    return f"{zero}+{{{{schema:0 sum:{per_s * 15} count:{count:g} buckets:[{buckets}]}}}}x40"
-
-
-def answered(expression: str, series: Series, want: Want, tmp_path: Path, *, labels: tuple[str, ...] = ()) -> None:
-    """Asserts that `expression` yields `want`: (namespace, workload, values of `labels`) -> value."""
-    promtool = tools_or_skip("promtool").binary("promtool")
-    named = ("namespace", "workload", *labels)
-    expected: list[dict[str, Any]] = []
-    for key, value in want.items():
-        text = ",".join(f'{name}="{of}"' for name, of in zip(named, key, strict=False) if of)
-        expected.append({"labels": f"{{{text}}}", "value": value})
-    story = {
-        "evaluation_interval": "15s",
-        "fuzzy_compare": True,
-        "tests": [
-            {
-                "interval": "15s",
-                "input_series": [{"series": name, "values": values} for name, values in series.items()],
-                "promql_expr_test": [
-                    {
-                        "expr": f"round({expression}, 0.0001)",
-                        "eval_time": AT,
-                        "exp_samples": expected,
-                    }
-                ],
-            }
-        ],
-    }
-    path = tmp_path / "query.yaml"
-    path.write_text(yaml.safe_dump(story))
-    ran = subprocess.run([promtool, "test", "rules", path], capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 WAITING = gauge("vllm:num_requests_waiting", flat(3), flat(4))

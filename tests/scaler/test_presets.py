@@ -1,9 +1,13 @@
 """The format of presets, and what holds for every preset that is shipped."""
 
+import re
+
 import pytest
 
+from scaler.signals.reading import ReadingName
 from scaler.signals.recipes import RECIPES, Counter, Gauge, Histogram
-from scaler.sources.presets import Preset, PresetError, load, parse
+from scaler.sources.presets import Preset, PresetError, listed, load, parse
+from tests.scaler.presets_doc import PATH, render
 
 HEAD = 'engine = "E"\nversions = "1"\nport = 8000\n'
 RUNNING = 'up = "running"\n[gauges.running]\nnames = [{ name = "e:running", versions = "1", source = "e.py" }]\n'
@@ -53,6 +57,13 @@ def test_a_preset_as_documented_is_read() -> None:
             id="a gauge to count pods by that is not there",
         ),
         pytest.param(
+            HEAD
+            + RUNNING
+            + '[counters.ended]\nnames = [{ name = "e", minus = ["f"], versions = "1", source = "e" }]\n',
+            ["e.toml: counters.ended: minus: a difference of counters is no counter"],
+            id="a difference of counters",
+        ),
+        pytest.param(
             HEAD + RUNNING + "lazy = true\n",
             ["e.toml: up: [gauges.running] is lazy, so its absence says nothing"],
             id="a gauge to count pods by that may be absent",
@@ -71,7 +82,7 @@ def test_a_family_stands_for_one_quantity_alone(preset: Preset) -> None:
     seen: dict[tuple[str, tuple[tuple[str, str], ...]], str] = {}
     for quantity, source in (*preset.gauges.items(), *preset.counters.items()):
         for name in source.names:
-            for family in name.families:
+            for family in (name.name, *name.plus):
                 key = (family, tuple(sorted(name.match.items())))
                 assert seen.setdefault(key, quantity) == quantity
 
@@ -87,3 +98,34 @@ def test_histograms_name_their_families() -> None:
 def test_families_that_are_added_up() -> None:
     text = HEAD + RUNNING + '[counters.ended]\nnames = [{ name = "a", plus = ["b"], versions = "1", source = "e" }]'
     assert parse("e.toml", text).counters[Counter.ENDED].names[0].families == ("a", "b")
+
+
+def test_the_documentation_is_that_of_the_presets() -> None:
+    assert PATH.read_text() == render(), "docs/presets.md differs; mend it with: python tests/scaler/presets_doc.py"
+
+
+def test_the_documented_example_is_a_preset() -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", PATH.read_text(), re.DOTALL)
+    assert parse("example.toml", example).engine == "Example"
+
+
+def test_recipes_and_readings_have_the_same_names() -> None:
+    assert set(RECIPES) <= set(ReadingName)
+
+
+def test_without_buckets_there_is_a_mean_and_no_quantile() -> None:
+    triton = load()["triton"]
+    assert triton.ways("service_s")
+    assert triton.ways("p95_s") == triton.ways("attainment") == ()
+
+
+def test_a_preset_lists_itself() -> None:
+    lines = list(listed("triton", load()["triton"]))
+    assert lines[0] == "triton: Triton Inference Server, 23.12 and later"
+    assert (
+        "  e2e_s: nv_inference_request_duration_us / nv_inference_request_success x 1e-06 "
+        "(all; docs/user_guide/metrics.md)" in lines
+    )
+    assert "  readings: queue, sessions" in next(
+        line for line in listed("ollama", load()["ollama"]) if "readings" in line
+    )
