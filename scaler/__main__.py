@@ -153,14 +153,15 @@ async def _check(settings: Settings, wanted: Sequence[checks.Candidate]) -> Sequ
 
 
 @app.command("presets")
-def list_presets() -> None:
-    """List the engine presets: which readings each knows, and the query behind each."""
-    for name, preset in presets.load().items():
-        typer.echo(f"{name}: {preset.engine}, {preset.versions}")
-        for reading, questions in preset.readings.items():
-            for question in questions:
-                typer.echo(f"  {reading} [{question.unit}]")
-                typer.echo(f"    {question.query}")
+def list_presets(
+    engine: Annotated[str | None, typer.Argument(metavar="[PRESET]", help="Only this one. Default: all.")] = None,
+) -> None:
+    """List the engine presets: which readings each gives, and the names of their families by version and source."""
+    known = presets.load()
+    if engine is not None and engine not in known:
+        _say_and_exit(f"there is no preset {engine!r}; there are {', '.join(known)}")
+    for name, preset in known.items() if engine is None else [(engine, known[engine])]:
+        typer.echo("\n".join(presets.listed(name, preset)))
 
 
 @app.command("settings")

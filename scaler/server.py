@@ -50,7 +50,13 @@ def engine_of(
     settings: Settings, cluster: ClusterSource | None, observer: Observer, clock: Clock, sleep: Sleep
 ) -> Engine:
     known = presets.load()
-    wiring = Wiring(presets=known, clock=clock, timeout_s=settings.query_timeout_s, at_once=settings.queries_at_once)
+    wiring = Wiring(
+        presets=known,
+        clock=clock,
+        timeout_s=settings.query_timeout_s,
+        at_once=settings.queries_at_once,
+        pods=cluster,
+    )
     guarded = [
         Guarded(name, connect(name, backend, wiring), timeout_s=settings.source_timeout_s, clock=clock)
         for name, backend in settings.backends.items()

@@ -80,7 +80,10 @@ class Sample:
     """A number that was measured at `at_s`.
 
     `pods`: how many pods stand behind a value that is summed or averaged over the workload's pods; None where the value
-    is not of that kind. Never NaN, infinite or negative: whoever reads turns those into `Missing` (see `reading_of`).
+    is not of that kind. `count`: how many observations stand behind a quantile, a share or a mean. `saturated`: a
+    quantile that fell into the last, open bucket, so that the truth may be higher. `doubt`: why the value may be only
+    part of the truth, in the words of who gave it. Never NaN, infinite or negative: whoever reads turns those into
+    `Missing` (see `reading_of`).
     """
 
     value: float
@@ -89,7 +92,6 @@ class Sample:
     count: float | None = None
     saturated: bool = False
     doubt: str | None = None
-    """Why the truth may be higher than `value`; None where nothing is left out."""
 
     def __post_init__(self) -> None:
         if not (isfinite(self.value) and self.value >= 0):
