@@ -16,7 +16,7 @@ from tests.e2e.parts.kafka import PASSWORD, USER, Kafka
 from tests.e2e.parts.tools import brokers_or_skip
 from tests.integration.places import backlog, fails, read, source_of, subject_of, values, why_missing, written
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,12 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from scaler.signals.reading import ReadingName, Sample
 from scaler.sources.base import Source
+from scaler.sources.rabbitmq import FEW
 from tests.e2e.parts.rabbitmq import PASSWORD, PROGRAMS, USER, Rabbitmq
 from tests.e2e.parts.tools import brokers_or_skip
 from tests.integration.places import backlog, fails, now_s, read, source_of, subject_of, values, why_missing, written
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +105,7 @@ async def test_names_are_taken_literally_and_many_are_asked_at_once(node: Rabbit
         "100%",
         *(f"many-{number}-{'x' * 90}" for number in range(80)),
     ]
-    for name in names:
-        node.declare(name)
+    node.declare(*names)
     async with source_of(settings_of(node, tmp_path)) as source:
         await settled(source, names[-1], 0, 0)
         found = await read(source, *map(subject_of, names))
@@ -119,6 +119,24 @@ async def test_what_is_not_there_is_missing(node: Rabbitmq, tmp_path: Path) -> N
         assert await why_missing(source, "gone") == "there is no such queue in virtual host '/'"
     async with source_of(settings_of(node, tmp_path, vhost="gone")) as source:
         assert "no virtual host 'gone'" in await fails(source, subject_of("tasks"))
+
+
+async def test_the_least_that_a_user_needs(node: Rabbitmq, tmp_path: Path) -> None:
+    node.declare("tasks")
+    node.add_onlooker("onlooker", "peep")
+    settings = {**settings_of(node, tmp_path), **written(tmp_path, username="onlooker", password="peep")}
+    async with source_of(settings) as source:
+        assert isinstance(await backlog(source, "tasks"), Sample)
+
+
+async def test_more_queues_than_a_page_holds(node: Rabbitmq, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scaler.sources.rabbitmq.PAGE", 7)
+    names = [f"page-{number:03}" for number in range(FEW + 1)]
+    node.declare(*names)
+    async with source_of(settings_of(node, tmp_path)) as source:
+        await settled(source, names[-1], 0, 0)
+        found = await read(source, *map(subject_of, names))
+    assert {type(readings[ReadingName.BACKLOG]) for readings in found} == {Sample}
 
 
 async def test_wrong_credentials_are_said_and_not_shown(node: Rabbitmq, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ collect_statistics_interval = 200
     def up(self) -> Self:
         if not self._epmd.running:
             self._epmd.start()
-        self.start().wait_ready(lambda: self.get("/api/health/checks/local-alarms")["status"] == "ok", within_s=90)
+        self.start().wait_ready(lambda: self.get("/api/health/checks/local-alarms")["status"] == "ok", within_s=150)
         return self
 
     def down(self) -> None:
@@ -71,10 +71,18 @@ collect_statistics_interval = 200
         answer = httpx.get(f"{self.api}{path}", auth=(USER, PASSWORD), timeout=5.0)
         return dict(answer.json()) if answer.is_success else {"status": str(answer.status_code)}
 
-    def declare(self, queue: str, **arguments: str) -> None:
-        path = f"{self.api}/api/queues/%2F/{quote(queue, safe='')}"
+    def declare(self, *queues: str, **arguments: str) -> None:
         body = {"durable": True, "arguments": {f"x-{name}": value for name, value in arguments.items()}}
-        httpx.put(path, json=body, auth=(USER, PASSWORD), timeout=5.0).raise_for_status()
+        with httpx.Client(base_url=self.api, auth=(USER, PASSWORD), timeout=5.0) as client:
+            for queue in queues:
+                client.put(f"/api/queues/%2F/{quote(queue, safe='')}", json=body).raise_for_status()
+
+    def add_onlooker(self, user: str, password: str) -> None:
+        """A user who may see a virtual host's queues, and neither read nor write nor configure any."""
+        with httpx.Client(base_url=self.api, auth=(USER, PASSWORD), timeout=5.0) as client:
+            client.put(f"/api/users/{user}", json={"password": password, "tags": "management"}).raise_for_status()
+            nothing = {"configure": "^$", "write": "^$", "read": "^$"}
+            client.put(f"/api/permissions/%2F/{user}", json=nothing).raise_for_status()
 
     def listed(self) -> dict[str, tuple[int, int]]:
         """Ready and unacknowledged messages by queue, as rabbitmqctl lists them."""
