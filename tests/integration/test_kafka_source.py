@@ -26,7 +26,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture(scope="module")
 def broker(certificates: Certificates, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
-    tools = brokers_or_skip("java", "openssl", jars="kafka")
+    tools = brokers_or_skip("java", jars="kafka")
     pair = certificates.issue("kafka", common_name="localhost", hosts=("localhost", "127.0.0.1"))
     running = Kafka(tools, tmp_path_factory.mktemp("kafka"), pair)
     try:

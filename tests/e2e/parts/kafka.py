@@ -4,6 +4,8 @@ import subprocess
 from pathlib import Path
 from typing import Final, Self
 
+from cryptography.hazmat.primitives import serialization
+
 from tests.e2e.parts.certificates import KeyPair
 from tests.e2e.parts.process import LOOPBACK, Process, free_port
 from tests.e2e.parts.tools import Tools
@@ -23,10 +25,7 @@ class Kafka(Process):
         self._own.mkdir(parents=True)
         (folder / "logs").mkdir(exist_ok=True)
         pem = self._own / "server.pem"
-        key = subprocess.run(  # Kafka reads keys as PKCS#8
-            ["openssl", "pkcs8", "-topk8", "-nocrypt", "-in", tls.key], check=True, capture_output=True, text=True
-        )
-        pem.write_text(key.stdout + tls.certificate.read_text())
+        pem.write_bytes(_pkcs8(tls.key) + tls.certificate.read_bytes())
         plain = "org.apache.kafka.common.security.plain.PlainLoginModule"
         scram = "org.apache.kafka.common.security.scram.ScramLoginModule"
         self._config = self._own / "server.properties"
@@ -83,3 +82,11 @@ group.initial.rebalance.delay.ms=0
         table = self.tool(main, "--bootstrap-server", self.servers, "--describe", "--group", group).splitlines()
         rows = [line.split() for line in table if line.split()[:2] == [group, topic]]
         return sum(int(row[5]) for row in rows if row[5] != "-")
+
+
+def _pkcs8(key: Path) -> bytes:
+    """The only form in which Kafka reads keys."""
+    parsed = serialization.load_pem_private_key(key.read_bytes(), password=None)
+    return parsed.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
