@@ -170,21 +170,33 @@ class _Computation:
         series_of: Callable[[Sequence[Observation]], Iterable[Sequence[Point]]],
         pace: Callable[[Sequence[Point]], float | None],
     ) -> Part:
-        """Sum over pods of what `pace` makes of each series; a pod of which no series yields it is not behind it."""
+        """Sum over pods of what `pace` makes of each series.
+
+        A pod of which no series yields it is not behind it; nor is one that missed an answer lately: what its counters
+        have grown by since is not in the sum.
+        """
         serving = self._serving(self._pods, quantity)
         if not serving:
             return self._silent(self._pods, quantity)
-        total, behind = 0.0, []
+        total, known, behind = 0.0, [], 0
         for pod, told in serving.items():
             seen = self._pods[pod]
             paces = [pace(within(s, self._window.start_s, self._window.now_s)) for s in series_of(seen)]
-            known = [value for value in paces if value is not None]
-            if known or (not told and len(seen) > 1):
-                total += sum(known)
-                behind.append(pod)
-        if not behind:
+            found = [value for value in paces if value is not None]
+            if found or (not told and len(seen) > 1):
+                total += sum(found)
+                known.append(seen[-1].at_s)
+                behind += self._is_steady(seen)
+        if not known:
             return Missing(f"{quantity}: wants two answers of a pod within {self._window.length_s:g} s")
-        return Term(total, min(self._pods[pod][-1].at_s for pod in behind), len(behind))
+        return Term(total, min(known), behind)
+
+    def _is_steady(self, seen: Sequence[Observation]) -> bool:
+        """Whether the newest answer is no older than answers are apart, so that a rate is extrapolated up to now."""
+        lately = [one.at_s for one in seen if self._window.start_s < one.at_s]
+        if len(lately) < 2:
+            return False
+        return self._window.now_s - lately[-1] <= 1.1 * (lately[-1] - lately[0]) / (len(lately) - 1)
 
     def _observations(self, histogram: Histogram) -> tuple[Buckets, float, int] | Missing:
         """What all pods observed within the window, when, and how many pods stand behind it."""
