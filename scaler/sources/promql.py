@@ -10,7 +10,7 @@ workload is read off its name. Every text keeps these rules:
   and only for pods that export the preset's `up`;
 - gauges of ghosts, whose last sample is older than `max_age_s`, do not count; the instant selector honours staleness
   markers, which a range would not;
-- native histograms for pods that export them, classic buckets for the others.
+- classic buckets of pods that export them, native histograms of the others, never both of one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -82,9 +82,8 @@ class Scope:
 
 
 def by_pod(text: str) -> str:
-    """`text`, whose series have a `pod`, with the `workload` that the pod's name tells."""
-    of_index = f'label_replace({text}, "workload", "$1", "pod", "(.+)-{INDEX}")'
-    return f'label_replace({of_index}, "workload", "$1", "pod", "(.+)-{REPLICA}")'
+    """`text`, whose series have a `pod`, with the `workload` that the pod's name tells: a Deployment's before others."""
+    return f'label_replace({text}, "workload", "$1", "pod", "(.+?)-(?:{REPLICA}|{INDEX})")'
 
 
 def by_label(text: str, label: str) -> str:
@@ -94,7 +93,15 @@ def by_label(text: str, label: str) -> str:
 
 def together(texts: Mapping[str, str]) -> str:
     """One query that answers several: each series says in `part` which text it is of."""
-    return " or ".join(f'label_replace({text}, "{PART}", "{tag}", "", "")' for tag, text in sorted(texts.items()))
+    return _either([f'label_replace({text}, "{PART}", "{tag}", "", "")' for tag, text in sorted(texts.items())])
+
+
+def _either(texts: Sequence[str]) -> str:
+    """`or` as a tree: in a chain what stands first would be hashed again for each that follows."""
+    if len(texts) <= 2:
+        return " or ".join(texts)
+    half = len(texts) // 2
+    return f"({_either(texts[:half])}) or ({_either(texts[half:])})"
 
 
 def cluster(scope: Scope) -> Mapping[str, str]:
@@ -165,16 +172,15 @@ class Writer:
         earlier: list[str] = []
         for n, name in enumerate(name for name in self._preset.histograms[histogram].names if name.buckets):
             hidden = "".join(f" unless on ({self._each}) {other}" for other in earlier)
-            native = self._rate(name.name, _match(name))
-            classic = self._rate(name.bucket_family, _match(name))
-            kept = f"max by ({self._by}, le) ({classic}) unless on ({self._each}) {native}{hidden}"
-            # `max` passes over native histograms; the mean of a histogram that is scraped twice is itself.
-            natives = f"avg by ({self._by}) ({native}){hidden}"
-            text = (
-                f"sum by ({KEPT}) ({self._of_workloads(natives)}) or sum by ({KEPT}, le) ({self._of_workloads(kept)})"
-            )
+            native, count = (self._rate(family, _match(name)) for family in (name.name, name.count_family))
+            classic = f"max by ({self._by}, le) ({self._rate(name.bucket_family, _match(name))}){hidden}"
+            # `max` passes over native histograms; the mean of one that is scraped twice is itself. Those of pods
+            # that have both kinds are left out here: it would take four times as long to leave out their buckets.
+            natives = f"avg by ({self._by}) ({native}) unless on ({self._each}) {count}{hidden}"
+            summed = f"sum by ({KEPT}, le) ({self._of_workloads(classic)})"
+            text = f"sum by ({KEPT}) ({self._of_workloads(natives)}) or {summed}"
             found.append((f"{histogram}.{n}", name.scale, text))
-            earlier += [native, self._rate(name.count_family, _match(name))]
+            earlier += [native, count]
         return tuple(found)
 
     def seen(self) -> str:

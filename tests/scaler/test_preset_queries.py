@@ -305,9 +305,14 @@ E2E = "vllm:e2e_request_latency_seconds"
         ),
         pytest.param(
             VLLM,
-            {f"{E2E}{{{A}}}": native(1, "30 15")} | classic(E2E, A),
-            {(*CHAT, "", "e2e_s.0"): 3},
-            id="a pod with both kinds has its native one only",
+            {f"{E2E}{{{A}}}": native(1, "30 15")} | classic(E2E, A) | {f"{E2E}{{{B}}}": native(1, "30 15")},
+            {
+                (*CHAT, "", "e2e_s.0"): 3,
+                (*CHAT, "1.0", "e2e_s.0"): 0.5,
+                (*CHAT, "2.0", "e2e_s.0"): 1,
+                (*CHAT, "+Inf", "e2e_s.0"): 1,
+            },
+            id="a pod with both kinds counts by one of them",
         ),
         pytest.param(
             VLLM,
