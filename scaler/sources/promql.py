@@ -82,7 +82,7 @@ class Scope:
 
 
 def by_pod(text: str) -> str:
-    """`text`, whose series have a `pod`, with the `workload` that the pod's name tells: a Deployment's before others."""
+    """`text`, whose series have a `pod`, with the `workload` that its name tells: a Deployment's before others."""
     return f'label_replace({text}, "workload", "$1", "pod", "(.+?)-(?:{REPLICA}|{INDEX})")'
 
 
