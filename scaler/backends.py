@@ -83,6 +83,21 @@ class ScrapeBackend(Backend):
     )
 
 
+class Dependency(BaseModel):
+    """Something that agents call, such as a vector database or a model's endpoint: how slow, and how often it fails.
+
+    Triggers name it in `dependsOn`; above either bound, workloads that depend on it do not grow.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backend: str = Field(default="default", description="The Prometheus that has its metrics: a name of backends.")
+    latency_query: str = Field(min_length=1, description="PromQL that yields one number: the latency [s].")
+    latency_s: float = Field(gt=0, description="Up to this latency it is well.")
+    error_query: str = Field(min_length=1, description="PromQL that yields one number: the share of calls that fail.")
+    error_share: float = Field(gt=0, le=1, description="Up to this share it is well.")
+
+
 def _in_full(backend: Any) -> Any:  # noqa: ANN401  # what stands in a settings file: anything at all
     """An address alone is a Prometheus, and so is what does not name its kind."""
     if isinstance(backend, str):
