@@ -19,6 +19,7 @@ from typing import Final
 
 from scaler.signals.reading import ReadingName
 from scaler.signals.recipes import (
+    Counter,
     CountRate,
     Expression,
     Gateway,
@@ -93,15 +94,15 @@ def by_label(text: str, label: str) -> str:
 
 def together(texts: Mapping[str, str]) -> str:
     """One query that answers several: each series says in `part` which text it is of."""
-    return _either([f'label_replace({text}, "{PART}", "{tag}", "", "")' for tag, text in sorted(texts.items())])
+    return _tree([f'label_replace({text}, "{PART}", "{tag}", "", "")' for tag, text in sorted(texts.items())])
 
 
-def _either(texts: Sequence[str]) -> str:
+def _tree(texts: Sequence[str]) -> str:
     """`or` as a tree: in a chain what stands first would be hashed again for each that follows."""
     if len(texts) <= 2:
         return " or ".join(texts)
     half = len(texts) // 2
-    return f"({_either(texts[:half])}) or ({_either(texts[half:])})"
+    return f"({_tree(texts[:half])}) or ({_tree(texts[half:])})"
 
 
 def cluster(scope: Scope) -> Mapping[str, str]:
@@ -188,9 +189,18 @@ class Writer:
         return f"count by ({KEPT}) ({self._of_workloads(self._times())})"
 
     def young(self) -> str:
-        """Of those, pods with fewer than two samples within the window: no rate knows of them."""
+        """Of those, pods that rates know too little of.
+
+        They have fewer than two samples within the window, or restarted in it: what they counted between their last
+        sample and the restart is lost.
+        """
         counts = self._either(lambda name: f"count_over_time({self._select(name.name, _match(name))}[{self._window}])")
-        return f"count by ({KEPT}) ({self._of_workloads(f'{counts} < 2 and on ({self._each}) {self._times()}')})"
+        known = f"{counts} < 2"
+        if (counter := next((one for one in Counter if one in self._preset.counters), None)) is not None:
+            names = self._preset.counters[counter].names
+            resets = (f"resets({self._select(name.name, _match(name))}[{self._window}])" for name in names)
+            known = f"({known} or max by ({self._each}) ({' or '.join(resets)}) > 0)"
+        return f"count by ({KEPT}) ({self._of_workloads(f'{known} and on ({self._each}) {self._times()}')})"
 
     def oldest(self) -> str:
         """When the newest sample was taken of the pod that was measured longest ago; ghosts left out."""

@@ -67,6 +67,7 @@ def written() -> Story:
     story.serves("p01", A, B)
     story.series(GENERATED, counted(10), namespace="p01", pod=A)
     story.series(GENERATED, [1e6 + n for n in counted(10, 17)] + counted(10, 4), namespace="p01", pod=B)
+    story.series("vllm:prompt_tokens_total", [1e6] * 17 + [0] * 4, namespace="p01", pod=B)
     story.series(GENERATED, [5e6 + n for n in counted(10, 17)], ended_s=60, namespace="p01", pod=C)
     # 2: a pod whose counter was born at 900.
     story.serves("p02", A)
@@ -176,6 +177,7 @@ async def test_pitfall_01_a_counter_reset_is_no_fall_and_no_jump(prometheus: Pro
     found = await sample(prometheus, "p01", "generation_tokens_per_s")
     # 10 and 10, less one scrape of the one that restarted, and what the third did while it was there.
     assert 10 + 10 * 7 / 8 - 0.5 < found.value < 30
+    assert found.pods == 1  # what the one counted just before it restarted is lost
 
 
 async def test_pitfall_02_a_first_increment_that_no_rate_sees_leaves_the_pod_uncovered(prometheus: Prometheus) -> None:

@@ -414,6 +414,12 @@ NEWBORN = {f"vllm:num_requests_running{{{B.replace('bbbbb', 'ddddd')}}}": "_x20 
         pytest.param(VLLM.seen(), {f"vllm:num_requests_running{{{A}}}": flat(1)} | GHOST, {CHAT: 1}, id="no ghost"),
         pytest.param(VLLM.young(), RUNNING, {}, id="young: none"),
         pytest.param(VLLM.young(), RUNNING | NEWBORN, {CHAT: 1}, id="young: of one scrape no rate is known"),
+        pytest.param(
+            VLLM.young(),
+            RUNNING | counter("vllm:prompt_tokens_total", "0+150x14 0+150x24", rate(20)),
+            {CHAT: 1},
+            id="young: one restarted within the window",
+        ),
         pytest.param(VLLM.young(), RUNNING | GHOST, {}, id="young: ghosts are not young"),
         pytest.param(
             VLLM.oldest(),
