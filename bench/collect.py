@@ -183,8 +183,13 @@ def _prometheus(binary: Path, folder: Path, pods: Pods) -> tuple[str, Process]:
         yaml.safe_dump({"global": intervals, "scrape_configs": [{**job, "honor_labels": True} for job in jobs]})
     )
     url = f"http://{LOOPBACK}:{port}"
-    argv = [binary, f"--config.file={config}", f"--storage.tsdb.path={folder / 'tsdb'}"]
-    server = Process(name="prometheus", logs=folder, argv=[*argv, f"--web.listen-address={LOOPBACK}:{port}"])
+    argv: list[str | Path] = [
+        binary,
+        f"--config.file={config}",
+        f"--storage.tsdb.path={folder / 'tsdb'}",
+        f"--web.listen-address={LOOPBACK}:{port}",
+    ]
+    server = Process(name="prometheus", logs=folder, argv=argv)
     server.start().wait_ready(answers(f"{url}/-/ready"))
     return url, server
 
