@@ -8,6 +8,7 @@ own tests.
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
+from pathlib import Path
 from typing import Final
 
 import pytest
