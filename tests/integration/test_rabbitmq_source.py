@@ -175,7 +175,7 @@ async def test_a_server_that_is_down_comes_back_after_a_restart(
     channel.connection.close()
     async with source_of(settings_of(node, tmp_path)) as source:
         await settled(source, "kept", 4, 0)
-        node.kill()
+        node.stop(grace_s=60)  # by SIGKILL it would forget what it was told last
         assert "not reachable" in await fails(source, subject_of("kept"))
         node.up()
         await settled(source, "kept", 4, 0)
