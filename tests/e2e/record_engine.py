@@ -15,12 +15,14 @@ from tests.e2e.parts.vllm import Vllm, environment
 SLOTS: Final = 4
 CLIENTS: Final = 3 * SLOTS
 REQUESTS: Final = 60
+BLOCKS: Final = 10  #: of 128 tokens: too few for four requests, so that some are preempted
+SHARED_TOKENS: Final = 140  #: at the begin of all prompts: more than a block, as only whole ones are found in the cache
 FINISHED: Final = 30  #: requests before the recording; enough to fill the histograms
 
 
 async def recorded(engine: Vllm) -> str:
     """/metrics in the middle of a load with more clients than slots, and with a prefix that many prompts share."""
-    load = asks([0.0] * REQUESTS, prompt_tokens=(80, 400), output_tokens=(20, 100), seed=1, shared=64)
+    load = asks([0.0] * REQUESTS, prompt_tokens=(160, 400), output_tokens=(20, 100), seed=1, shared=SHARED_TOKENS)
     async with asyncio.TaskGroup() as tasks:
         clients = tasks.create_task(closed_loop(engine.url, load, clients=CLIENTS))
         while True:
@@ -50,7 +52,7 @@ def main() -> None:
         )
     with tempfile.TemporaryDirectory(prefix="slicewise-vllm-") as folder:
         (Path(folder) / "logs").mkdir()
-        engine = Vllm(installed, Path(folder), slots=SLOTS, options=("--num-gpu-blocks-override=40",))
+        engine = Vllm(installed, Path(folder), slots=SLOTS, options=(f"--num-gpu-blocks-override={BLOCKS}",))
         try:
             arguments.file.write_text(asyncio.run(recorded(engine.up())))
         finally:

@@ -1,0 +1,264 @@
+"""vLLM's own metrics under a real queue, against what the clients saw of the very same requests.
+
+One engine and one load for all tests: a crowd with three clients a slot, a few clients with slots to spare, and a
+burst. Prompts share a beginning, so that the prefix cache has something to find.
+"""
+
+import asyncio
+import math
+import time
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import Final
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from scaler.signals.reading import Reading, ReadingName, Sample
+from scaler.sources.base import Subject
+from scaler.sources.presets import load as presets
+from scaler.sources.prometheus import Backend, PrometheusSource
+from tests.e2e.clients import Seen, asks, closed_loop, open_loop, quantile, service_s
+from tests.e2e.discovery import Discovery
+from tests.e2e.parts.prometheus import Prometheus
+from tests.e2e.parts.tools import tools_or_skip
+from tests.e2e.parts.vllm import Vllm, environment_or_skip
+from tests.e2e.parts.waiting import wait_for
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+NAMESPACE, WORKLOAD, POD = "agents", "planner", "planner-5d4f8c7b9-aaaaa"
+SLOTS: Final = 4
+CROWD, FEW, BURST = (60, 3 * SLOTS), (15, SLOTS - 1), 16  # (requests, clients)
+SHARED_TOKENS: Final = 140  # more than a block of vLLM on the CPU, 128 tokens: whole blocks are cached
+LOOK_EVERY_S: Final = 0.5
+AT_ONCE: Final = 2  # requests: what may come or end between a client's look at its clock and the engine's at its queue
+DURING: Final = frozenset({ReadingName.QUEUE, ReadingName.RUNNING})
+AFTER: Final = frozenset(ReadingName) - {ReadingName.REPLICAS, ReadingName.READY, ReadingName.SESSIONS}
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    at_s: float
+    waiting: float
+    running: float
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """What was seen of one load, from all sides; times by `time.monotonic`, but for readings' own."""
+
+    seen: list[Seen]
+    direct: list[Look]  # at the engine's /metrics
+    by_prometheus: list[Look]  # by our source
+    idle: Mapping[str, Reading]  # before the load
+    readings: Mapping[str, Reading]  # after it, over a window that holds all of it
+    window_s: float
+    metrics: str  # at last
+
+    def value(self, name: ReadingName) -> float:
+        reading = self.readings[name]
+        assert isinstance(reading, Sample), reading
+        return reading.value
+
+    def in_flight(self, at_s: float) -> int:
+        return sum(one.sent_s <= at_s < one.last_s for one in self.seen)
+
+
+class Watch:
+    """Looks at the engine by our source and directly, in the background of the load."""
+
+    def __init__(self, engine: Vllm, prometheus: Prometheus, source: PrometheusSource) -> None:
+        self._engine, self._prometheus, self._source = engine, prometheus, source
+        self.direct: list[Look] = []
+        self.by_prometheus: list[Look] = []
+
+    async def look(self) -> None:
+        while True:
+            metrics = await asyncio.to_thread(self._engine.metrics)
+            at_s = time.monotonic()
+            waiting, running = (total(metrics, f"vllm:num_requests_{state}") for state in ("waiting", "running"))
+            self.direct.append(Look(at_s, waiting, running))
+            found = await self.readings(DURING, window_s=10.0)
+            queue, busy = (found[name] for name in (ReadingName.QUEUE, ReadingName.RUNNING))
+            if isinstance(queue, Sample) and isinstance(busy, Sample):
+                self.by_prometheus.append(Look(queue.at_s - self.ahead_s(), queue.value, busy.value))
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def readings(self, names: frozenset[ReadingName], *, window_s: float) -> Mapping[str, Reading]:
+        subject = Subject(
+            namespace=NAMESPACE,
+            scaled_object=WORKLOAD,
+            workload=WORKLOAD,
+            backend="default",
+            preset="vllm",
+            window_s=window_s,
+            max_age_s=15.0,
+        )
+        return (await self._source.read(names, subject, time.monotonic() + self.ahead_s())).readings
+
+    def ahead_s(self) -> float:
+        """How far Prometheus's clock is ahead of `time.monotonic`."""
+        now_s = self._prometheus.value("vector(time())")
+        assert now_s is not None
+        return now_s - time.monotonic()
+
+
+async def play(engine: Vllm, prometheus: Prometheus) -> Episode:
+    source = PrometheusSource({"default": Backend(url=prometheus.url)}, presets(), timeout_s=10.0)
+    watch = Watch(engine, prometheus, source)
+    idle = await watch.readings(DURING, window_s=10.0)
+    begun_s = time.monotonic()
+    watching = asyncio.create_task(watch.look())
+    seen = await crowd_few_burst(engine.url)
+    await asyncio.sleep(3)  # Prometheus has scraped the end
+    watching.cancel()
+    window_s = math.ceil(time.monotonic() - begun_s + 2)
+    readings = await watch.readings(AFTER, window_s=window_s)
+    await source.close()
+    return Episode(seen, watch.direct, watch.by_prometheus, idle, readings, window_s, engine.metrics())
+
+
+async def crowd_few_burst(url: str) -> list[Seen]:
+    parts = [
+        asks([0.0] * count, prompt_tokens=(150, 500), output_tokens=(16, 96), seed=seed, shared=SHARED_TOKENS)
+        for seed, count in enumerate((CROWD[0], FEW[0], BURST))
+    ]
+    crowd = await closed_loop(url, parts[0], clients=CROWD[1])
+    few = await closed_loop(url, parts[1], clients=FEW[1])
+    return [*crowd, *few, *await open_loop(url, parts[2])]
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vllm]:
+    folder = tmp_path_factory.mktemp("vllm")
+    (folder / "logs").mkdir()
+    server = Vllm(environment_or_skip(), folder, slots=SLOTS, options=("--enable-prompt-tokens-details",))
+    try:
+        yield server.up()
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def prometheus(engine: Vllm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    folder = tmp_path_factory.mktemp("prometheus")
+    (folder / "logs").mkdir()
+    with Discovery(NAMESPACE).serving() as discovery:
+        discovery.pods = {POD: engine.url}
+        server = Prometheus(tools_or_skip("prometheus"), folder, discovery_url=discovery.url)
+        try:
+            yield server.up()
+        finally:
+            server.stop()
+
+
+@pytest.fixture(scope="module")
+def episode(engine: Vllm, prometheus: Prometheus) -> Episode:
+    wait_for("Prometheus scrapes vLLM", lambda: prometheus.value("vllm:num_requests_running") == 0.0, within_s=60)
+    return asyncio.run(play(engine, prometheus))
+
+
+def total(metrics: str, sample: str, **labels: str) -> float:
+    """The sum over the series of `sample` with these labels in a payload of /metrics."""
+    values = [
+        found.value
+        for family in text_string_to_metric_families(metrics)
+        for found in family.samples
+        if found.name == sample and labels.items() <= found.labels.items()
+    ]
+    assert values, f"{sample} is not exported"
+    return sum(values)
+
+
+def buckets(metrics: str, histogram: str) -> list[float]:
+    return sorted(
+        {
+            float(found.labels["le"])
+            for family in text_string_to_metric_families(metrics)
+            for found in family.samples
+            if found.name == f"{histogram}_bucket"
+        }
+    )
+
+
+def resolvable(values: Sequence[float], q: float, bounds: Sequence[float]) -> tuple[float, float]:
+    """Between which bounds a histogram with these buckets may put the quantile: those around two ranks more and less.
+
+    The clients' clocks run a little longer than the engine's, by the HTTP on both ways.
+    """
+    ranks = 2 / len(values)
+    low, high = quantile(values, max(0.0, q - ranks)) - 0.1, quantile(values, min(1.0, q + ranks))
+    return max((bound for bound in bounds if bound <= low), default=0.0), bounds[bisect_left(bounds, high)]
+
+
+def test_an_idle_engine_reads_zero_for_it_was_asked(episode: Episode) -> None:
+    for name in DURING:
+        reading = episode.idle[name]
+        assert isinstance(reading, Sample)
+        assert (reading.value, reading.pods) == (0.0, 1)
+
+
+def test_every_request_was_answered_in_full(episode: Episode) -> None:
+    assert len(episode.seen) == CROWD[0] + FEW[0] + BURST
+    assert all(one.output_tokens >= 16 and one.prompt_tokens >= 150 for one in episode.seen)
+
+
+@pytest.mark.parametrize("side", ["direct", "by_prometheus"])
+def test_queue_and_running_are_what_the_clients_wait_for(episode: Episode, side: str) -> None:
+    looks: list[Look] = getattr(episode, side)
+    looks = [look for look in looks if episode.in_flight(look.at_s)]
+    apart = [abs(look.waiting + look.running - episode.in_flight(look.at_s)) for look in looks]
+    queues = [abs(look.waiting - max(0, episode.in_flight(look.at_s) - SLOTS)) for look in looks]
+    assert len(looks) >= 10
+    assert max(look.waiting for look in looks) >= CROWD[1] - SLOTS - AT_ONCE, "a queue was built"
+    assert max(look.running for look in looks) == SLOTS
+    assert median(apart) <= 1
+    assert median(queues) <= 1
+
+
+def test_tokens_are_those_that_the_clients_were_billed(episode: Episode) -> None:
+    prompts, answers = (sum(getattr(one, f"{kind}_tokens") for one in episode.seen) for kind in ("prompt", "output"))
+    cached = sum(one.cached_tokens for one in episode.seen)
+    assert cached > 0, "the prompts' common beginning was found in the prefix cache"
+    assert total(episode.metrics, "vllm:prompt_tokens_total") == prompts
+    assert total(episode.metrics, "vllm:prompt_tokens_cached_total") == cached
+    assert total(episode.metrics, "vllm:generation_tokens_total") == answers
+    computed = episode.value(ReadingName.PROMPT_TOKENS_PER_S) * episode.window_s
+    assert computed == pytest.approx(prompts - cached, rel=0.05)
+    assert episode.value(ReadingName.GENERATION_TOKENS_PER_S) * episode.window_s == pytest.approx(answers, rel=0.05)
+
+
+def test_arrivals_are_the_requests_that_were_sent(episode: Episode) -> None:
+    assert total(episode.metrics, "vllm:request_success_total") == len(episode.seen)
+    assert episode.value(ReadingName.ARRIVALS_PER_S) * episode.window_s == pytest.approx(len(episode.seen), rel=0.15)
+
+
+def test_the_mean_service_time_is_what_the_clients_derive_from_the_slots(episode: Episode) -> None:
+    derived = fmean(service_s(episode.seen, slots=SLOTS))
+    assert episode.value(ReadingName.SERVICE_S) == pytest.approx(derived, rel=0.1, abs=0.05)
+
+
+@pytest.mark.parametrize(("name", "q"), [(ReadingName.P50_S, 0.5), (ReadingName.P95_S, 0.95)])
+def test_quantiles_are_right_as_far_as_the_buckets_tell(episode: Episode, name: ReadingName, q: float) -> None:
+    bounds = buckets(episode.metrics, "vllm:e2e_request_latency_seconds")
+    low, high = resolvable([one.e2e_s for one in episode.seen], q, bounds)
+    assert low <= episode.value(name) <= high
+
+
+@pytest.mark.parametrize(
+    ("histogram", "seen_by_clients"),
+    [("vllm:e2e_request_latency_seconds", "e2e_s"), ("vllm:time_to_first_token_seconds", "ttft_s")],
+)
+def test_mean_times_are_those_of_the_clients(episode: Episode, histogram: str, seen_by_clients: str) -> None:
+    engine = total(episode.metrics, f"{histogram}_sum") / total(episode.metrics, f"{histogram}_count")
+    clients = fmean(getattr(one, seen_by_clients) for one in episode.seen)
+    assert engine == pytest.approx(clients, rel=0.05, abs=0.1)
+
+
+def test_the_time_between_tokens_is_that_of_the_clients(episode: Episode) -> None:
+    name = "vllm:inter_token_latency_seconds"
+    engine = total(episode.metrics, f"{name}_sum") / total(episode.metrics, f"{name}_count")
+    clients = sum(one.last_s - one.first_s for one in episode.seen) / sum(one.output_tokens - 1 for one in episode.seen)
+    assert engine == pytest.approx(clients, rel=0.1)
