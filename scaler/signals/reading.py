@@ -12,21 +12,43 @@ class ReadingName(StrEnum):
     """spec.replicas of the workload, through its scale subresource."""
     READY = "ready"
     """Pods of the workload that are ready."""
+    PENDING = "pending"
+    """Pods of the workload that are wanted and not ready yet."""
+    TERMINATING = "terminating"
+    """Pods of the workload that are being deleted and still there."""
     QUEUE = "queue"
     """Requests that wait: in an engine, or in a gateway for want of a pod."""
     RUNNING = "running"
     """Requests in service."""
+    BACKLOG = "backlog"
+    """Messages that wait in a message queue."""
+    TAKEN = "taken"
+    """Messages that a consumer was given and has not done yet."""
+    OLDEST_WAIT_S = "oldest_wait_s"
+    """How long the oldest request or message that waits has waited."""
     SESSIONS = "sessions"
     """Agent sessions that are alive, or that wait for a pod."""
     PROMPT_TOKENS_PER_S = "prompt_tokens_per_s"
     """Prompt tokens really computed: those found in a prefix cache are not counted."""
     GENERATION_TOKENS_PER_S = "generation_tokens_per_s"
+    CACHED_TOKENS_PER_S = "cached_tokens_per_s"
+    """Prompt tokens found in a prefix cache, hence not computed."""
+    KV_USAGE = "kv_usage"
+    """KV caches in use: the sum over pods of the share that is taken."""
+    PREEMPTIONS_PER_S = "preemptions_per_s"
+    """Requests a second that an engine threw out of its batch for want of KV cache."""
     ARRIVALS_PER_S = "arrivals_per_s"
     SERVICE_S = "service_s"
     """Mean time of a request in service, its wait not counted."""
     P50_S = "p50_s"
     """Median time from a request's arrival to its end."""
     P95_S = "p95_s"
+    TTFT_P95_S = "ttft_p95_s"
+    """95th percentile of the time from a request's arrival to its first token."""
+    ITL_P95_S = "itl_p95_s"
+    """95th percentile of the time between two tokens of a request."""
+    ATTAINMENT = "attainment"
+    """Share of requests that ended within the promised time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +62,8 @@ class Sample:
     value: float
     at_s: float
     pods: int | None = None
+    count: float | None = None
+    saturated: bool = False
 
     def __post_init__(self) -> None:
         if not (isfinite(self.value) and self.value >= 0):

@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,18 @@ from requests import PreparedRequest, RequestException, Session, Timeout
 from requests.auth import AuthBase
 from urllib3.util.retry import Retry
 
+from scaler.backends import PrometheusBackend
 from scaler.signals.reading import Missing, Reading, Sample, reading_of
-from scaler.sources.base import Found, Subject
+from scaler.sources import Wiring
+from scaler.sources.base import Asks, Found, Source, Subject
 from scaler.sources.once import Once, Patience
 from scaler.sources.presets import Preset, Question, newest_query, seen_query
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backend:
-    """One Prometheus. `token_file`: a bearer token, read for each request; `ca_file`: who signed its certificate."""
-
-    url: str
-    token_file: Path | None = None
-    ca_file: Path | None = None
+def connect(name: str, backend: PrometheusBackend, wiring: Wiring) -> Source:
+    return PrometheusSource(name, backend, wiring.presets, timeout_s=wiring.timeout_s, threads=wiring.at_once)
 
 
 class PrometheusSource:
@@ -39,21 +36,30 @@ class PrometheusSource:
 
     def __init__(
         self,
-        backends: Mapping[str, Backend],
+        name: str,
+        backend: PrometheusBackend,
         presets: Mapping[str, Preset],
         *,
         timeout_s: float = 5.0,
         threads: int = 8,
     ) -> None:
+        self._name = name
         self._presets = presets
         self._timeout_s = timeout_s
-        self._connections = {name: _connect(backend, timeout_s) for name, backend in backends.items()}
+        self._connections = {name: _connect(backend, timeout_s)}
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="prometheus")
         self._asked = Once[tuple[str, str], Reading]()
         self._free = asyncio.Semaphore(threads)
         self._patience = Patience(limit=threads)
 
-    async def read(self, names: frozenset[str], subject: Subject, at_s: float) -> Found:
+    def provides(self, subject: Subject) -> frozenset[str]:
+        return frozenset(self._presets[subject.preset].readings) if subject.backend == self._name else frozenset()
+
+    async def read(self, asks: Asks, at_s: float) -> Mapping[Subject, Found]:
+        found = await asyncio.gather(*(self._read(names, subject, at_s) for subject, names in asks.items()))
+        return dict(zip(asks, found, strict=True))
+
+    async def _read(self, names: frozenset[str], subject: Subject, at_s: float) -> Found:
         if subject.workload is None:
             return Found(readings={name: Missing("the workload's name is not known") for name in names})
         preset = self._presets[subject.preset]
@@ -152,7 +158,7 @@ class _TokenFile(AuthBase):
         return request
 
 
-def _connect(backend: Backend, timeout_s: float) -> Any:  # noqa: ANN401  # prometheus-api-client has no types
+def _connect(backend: PrometheusBackend, timeout_s: float) -> Any:  # noqa: ANN401  # prometheus-api-client has no types
     session = Session()
     session.verify = str(backend.ca_file) if backend.ca_file else True
     # As Go's clients do: a proxy from the environment is never asked for loopback addresses.

@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from scaler.backends import PrometheusBackend
 from scaler.signals.reading import Missing, Reading, ReadingName, Sample
 from scaler.sources.base import Subject
 from scaler.sources.presets import load
-from scaler.sources.prometheus import Backend, PrometheusSource
+from scaler.sources.prometheus import PrometheusSource
 from tests.e2e.parts.process import LOOPBACK
 from tests.e2e.parts.prometheus import Prometheus
 from tests.e2e.parts.tools import tools_or_skip
 from tests.e2e.parts.waiting import wait_for
+from tests.fakes.source import read_one
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 NAMESPACE, WORKLOAD = "agents", "planner"
@@ -90,9 +92,9 @@ def prometheus(pods: Pods, tmp_path: Path) -> Iterator[Prometheus]:
 
 
 async def reading(prometheus: Prometheus, name: ReadingName, *, now_s: float, timeout_s: float = 5.0) -> Reading:
-    source = PrometheusSource({"default": Backend(url=prometheus.url)}, load(), timeout_s=timeout_s)
+    source = PrometheusSource("default", PrometheusBackend(url=prometheus.url), load(), timeout_s=timeout_s)
     try:
-        return (await source.read(frozenset({name}), SUBJECT, now_s)).readings[name]
+        return (await read_one(source, frozenset({name}), SUBJECT, now_s)).readings[name]
     finally:
         await source.close()
 

@@ -13,8 +13,8 @@ from scaler.pb import externalscaler_pb2 as pb
 from scaler.pb.externalscaler_pb2_grpc import ExternalScalerStub
 from scaler.server import Running, serving
 from scaler.settings import Address, Settings
-from slicewise.process.kube import KubeError
 from tests.fakes.clock import ManualClock
+from tests.fakes.cluster import FakeCluster
 from tests.fakes.prometheus import FakePrometheus
 
 LOOPBACK = Address(host="127.0.0.1", port=0)
@@ -32,21 +32,6 @@ def settings(**changed: object) -> Settings:
         "query_timeout_s": 2.0,
     }
     return Settings(**{**usual, **changed})
-
-
-class FakeCluster:
-    """One Deployment `chat` behind every ScaledObject."""
-
-    def __init__(self, replicas: int = 3) -> None:
-        self.replicas = replicas
-        self.down = False
-
-    async def get(self, path: str, **query: str | int) -> dict[str, Any]:
-        if self.down:
-            raise KubeError(0, "Unreachable", "down")
-        if "/scaledobjects/" in path:
-            return {"spec": {"scaleTargetRef": {"name": "chat"}}}
-        return {"spec": {"replicas": self.replicas}, "status": {"readyReplicas": self.replicas}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +67,14 @@ def ask(metadata: Mapping[str, str] | None = None, metric: str = "desired_replic
 
 @asynccontextmanager
 async def house(
-    *, reads_cluster: bool = True, credentials: grpc.ChannelCredentials | None = None, **changed: object
+    *,
+    reads_cluster: bool = True,
+    cluster_down: bool = False,
+    credentials: grpc.ChannelCredentials | None = None,
+    **changed: object,
 ) -> AsyncIterator[Served]:
     clock, cluster, registry = ManualClock(START_S), FakeCluster(), CollectorRegistry()
+    cluster.down = cluster_down
     with FakePrometheus().serving() as prometheus:
         backends = {"backends": {"default": {"url": prometheus.url}}}
         kube = cluster if reads_cluster else None

@@ -35,9 +35,7 @@ def _logs_as_they_were() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("arguments", "want"),
     [
-        pytest.param(
-            ["serve"], "backends is empty; name at least one Prometheus, such as --prometheus", id="nobody to ask"
-        ),
+        pytest.param(["serve"], "backends is empty; name at least one, such as --prometheus", id="nobody to ask"),
         pytest.param(["serve", "--prometheus", "x"], "backends.default.url: ", id="no URL"),
         pytest.param(["serve", "--prometheus", "http://p", "--listen", "0.0.0.0:1"], "not loopback", id="plaintext"),
         pytest.param(["serve", "--config", "nowhere.yaml"], "nowhere.yaml: no such file", id="no file"),

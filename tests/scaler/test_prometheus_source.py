@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from scaler.backends import PrometheusBackend
 from scaler.signals.reading import Missing, ReadingName, Sample
 from scaler.sources import SOURCES
 from scaler.sources.base import Subject
 from scaler.sources.presets import load
-from scaler.sources.prometheus import Backend, PrometheusSource
+from scaler.sources.prometheus import PrometheusSource
 from tests.fakes.clock import until
 from tests.fakes.prometheus import FakePrometheus
+from tests.fakes.source import read_one
 
 QUEUE = frozenset({ReadingName.QUEUE})
 T = 1_700_000_010.0
@@ -40,13 +42,13 @@ def far_side() -> Iterator[FakePrometheus]:
 
 @pytest.fixture
 async def source(far_side: FakePrometheus) -> AsyncIterator[PrometheusSource]:
-    source = PrometheusSource({"default": Backend(url=far_side.url + "/")}, load(), timeout_s=2.0)
+    source = PrometheusSource("default", PrometheusBackend(url=far_side.url + "/"), load(), timeout_s=2.0)
     yield source
     await source.close()
 
 
 async def queue(source: PrometheusSource, at_s: float = T) -> Sample | Missing:
-    found = await source.read(QUEUE, subject(), at_s)
+    found = await read_one(source, QUEUE, subject(), at_s)
     assert found.readings.keys() == QUEUE
     return found.readings[ReadingName.QUEUE]
 
@@ -110,7 +112,7 @@ async def test_a_refusal_is_missing(source: PrometheusSource, far_side: FakeProm
 
 async def test_a_slow_answer_is_missing(far_side: FakePrometheus) -> None:
     far_side.slow = threading.Event()
-    source = PrometheusSource({"default": Backend(url=far_side.url)}, load(), timeout_s=0.1)
+    source = PrometheusSource("default", PrometheusBackend(url=far_side.url), load(), timeout_s=0.1)
     assert await queue(source) == Missing("backend 'default': no answer within 0.1 s")
     far_side.slow.set()
     await source.close()
@@ -118,9 +120,9 @@ async def test_a_slow_answer_is_missing(far_side: FakePrometheus) -> None:
 
 async def test_a_silent_backend_is_not_asked_all_questions_of_a_tick(far_side: FakePrometheus) -> None:
     far_side.slow = threading.Event()
-    source = PrometheusSource({"default": Backend(url=far_side.url)}, load(), timeout_s=0.1, threads=2)
-    everything = frozenset(ReadingName)
-    found = await source.read(everything, subject(), T)
+    source = PrometheusSource("default", PrometheusBackend(url=far_side.url), load(), timeout_s=0.1, threads=2)
+    everything = source.provides(subject())
+    found = await read_one(source, everything, subject(), T)
     reasons = {reading.why for reading in found.readings.values() if isinstance(reading, Missing)}
     assert reasons == {
         "backend 'default': no answer within 0.1 s",
@@ -132,47 +134,49 @@ async def test_a_silent_backend_is_not_asked_all_questions_of_a_tick(far_side: F
 
 
 async def test_questions_wait_in_line_without_their_time_running(far_side: FakePrometheus) -> None:
-    source = PrometheusSource({"default": Backend(url=far_side.url)}, load(), timeout_s=2.0, threads=1)
-    found = await source.read(frozenset(ReadingName), subject(), T)
+    source = PrometheusSource("default", PrometheusBackend(url=far_side.url), load(), timeout_s=2.0, threads=1)
+    found = await read_one(source, frozenset(ReadingName), subject(), T)
     assert not [r.why for r in found.readings.values() if isinstance(r, Missing) and "no answer" in r.why]
     await source.close()
 
 
 async def test_nobody_there_is_missing() -> None:
-    source = PrometheusSource({"default": Backend(url="http://127.0.0.1:1")}, load(), timeout_s=2.0)
+    source = PrometheusSource("default", PrometheusBackend(url="http://127.0.0.1:1"), load(), timeout_s=2.0)
     assert await queue(source) == Missing("backend 'default': not reachable (ConnectionError)")
     await source.close()
 
 
 async def test_a_workload_without_a_name_is_not_asked_for(source: PrometheusSource, far_side: FakePrometheus) -> None:
-    found = await source.read(QUEUE, subject(workload=None), T)
+    found = await read_one(source, QUEUE, subject(workload=None), T)
     assert found.readings == {ReadingName.QUEUE: Missing("the workload's name is not known")}
     assert far_side.queries == []
 
 
 async def test_each_question_of_a_tick_is_asked_once(source: PrometheusSource, far_side: FakePrometheus) -> None:
     both = frozenset({ReadingName.QUEUE, ReadingName.RUNNING})
-    await source.read(both, subject(), T)
-    await source.read(both, subject(), T)
+    await read_one(source, both, subject(), T)
+    await read_one(source, both, subject(), T)
     asked = len(far_side.queries)
     assert asked == len({query for query, _ in far_side.queries}) == 4
-    await source.read(QUEUE, subject(), T + 15)
+    await read_one(source, QUEUE, subject(), T + 15)
     assert len(far_side.queries) == asked + 3
 
 
 async def test_a_gateways_word_on_sessions_comes_first(source: PrometheusSource, far_side: FakePrometheus) -> None:
     sessions = frozenset({ReadingName.SESSIONS})
     far_side.answers = {'agent_sessions_active{namespace="agents",workload=': 40, "sum(": 7, "count(": 2}
-    assert (await source.read(sessions, subject(), T)).readings[ReadingName.SESSIONS] == Sample(40.0, T)
+    assert (await read_one(source, sessions, subject(), T)).readings[ReadingName.SESSIONS] == Sample(40.0, T)
     del far_side.answers['agent_sessions_active{namespace="agents",workload=']
     far_side.answers = {'workload="chat"': [], **far_side.answers}
     at_s = T + 15
-    assert (await source.read(sessions, subject(), at_s)).readings[ReadingName.SESSIONS] == Sample(7.0, at_s, pods=2)
+    assert (await read_one(source, sessions, subject(), at_s)).readings[ReadingName.SESSIONS] == Sample(
+        7.0, at_s, pods=2
+    )
 
 
 async def test_a_token_file_is_read_for_each_request(far_side: FakePrometheus, tmp_path: Path) -> None:
     token = tmp_path / "token"
-    source = PrometheusSource({"default": Backend(url=far_side.url, token_file=token)}, load())
+    source = PrometheusSource("default", PrometheusBackend(url=far_side.url, token_file=token), load())
     for n, word in enumerate(("first", "second")):
         token.write_text(f"{word}\n")
         await queue(source, T + n)
@@ -184,7 +188,7 @@ async def test_a_token_file_is_read_for_each_request(far_side: FakePrometheus, t
 
 async def test_closing_gives_up_what_is_asked(far_side: FakePrometheus) -> None:
     far_side.slow = threading.Event()
-    source = PrometheusSource({"default": Backend(url=far_side.url)}, load(), timeout_s=5.0)
+    source = PrometheusSource("default", PrometheusBackend(url=far_side.url), load(), timeout_s=5.0)
     asking = asyncio.create_task(queue(source))
     await until(lambda: bool(far_side.queries))
     await source.close()
@@ -194,4 +198,4 @@ async def test_closing_gives_up_what_is_asked(far_side: FakePrometheus) -> None:
 
 
 def test_every_source_is_listed() -> None:
-    assert set(SOURCES) == {"cluster", "prometheus"}
+    assert set(SOURCES) == {"prometheus"}
