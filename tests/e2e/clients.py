@@ -7,7 +7,8 @@ import asyncio
 import heapq
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from tests.e2e.parts.vllm import MODEL, VOCABULARY
 
 MOST_AT_ONCE: Final = 256
 TIMEOUT_S: Final = 120.0  # of one request
+Door = Callable[[], AbstractContextManager[str]]  #: chooses an engine for a request, and knows when it is answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +79,18 @@ async def open_loop(url: str, load: Sequence[Ask]) -> list[Seen]:
         return await asyncio.gather(*(_at(session, url, ask, begun_s + ask.at_s) for ask in load))
 
 
-async def closed_loop(url: str, load: Sequence[Ask], *, clients: int) -> list[Seen]:
-    """So many clients; each sends the next request, whatever its time, when its last one is answered."""
+async def closed_loop(door: str | Door, load: Iterable[Ask], *, clients: int) -> list[Seen]:
+    """So many clients; each sends the next request, whatever its time, when its last one is answered.
+
+    `door`: the engine's address, or who chooses one for each request.
+    """
+    assert clients <= MOST_AT_ONCE
     left, seen = iter(load), list[Seen]()
 
     async def client(session: aiohttp.ClientSession) -> None:
         for ask in left:
-            seen.append(await _ask(session, url, ask))
+            with nullcontext(door) if isinstance(door, str) else door() as url:
+                seen.append(await _ask(session, url, ask))
 
     async with _session() as session:
         await asyncio.gather(*(client(session) for _ in range(clients)))

@@ -16,10 +16,12 @@ from typing import Final
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from scaler.backends import PrometheusBackend
+from scaler.clock import Clock
 from scaler.signals.reading import Reading, ReadingName, Sample
-from scaler.sources.base import Subject
+from scaler.sources.base import Source, Subject
 from scaler.sources.presets import load as presets
-from scaler.sources.prometheus import Backend, PrometheusSource
+from scaler.sources.prometheus import PrometheusSource
 from tests.e2e.clients import Seen, asks, closed_loop, open_loop, quantile, service_s
 from tests.e2e.discovery import Discovery
 from tests.e2e.parts.prometheus import Prometheus
@@ -28,14 +30,27 @@ from tests.e2e.parts.vllm import Vllm, environment_or_skip
 from tests.e2e.parts.waiting import wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+Readings = Mapping[str, Reading]
 NAMESPACE, WORKLOAD, POD = "agents", "planner", "planner-5d4f8c7b9-aaaaa"
 SLOTS: Final = 4
 CROWD, FEW, BURST = (60, 3 * SLOTS), (15, SLOTS - 1), 16  # (requests, clients)
 SHARED_TOKENS: Final = 140  # more than a block of vLLM on the CPU, 128 tokens: whole blocks are cached
+SLO_S: Final = 2.5  # of a request: a bound of vLLM's buckets
 LOOK_EVERY_S: Final = 0.5
 AT_ONCE: Final = 2  # requests: what may come or end between a client's look at its clock and the engine's at its queue
 DURING: Final = frozenset({ReadingName.QUEUE, ReadingName.RUNNING})
-AFTER: Final = frozenset(ReadingName) - {ReadingName.REPLICAS, ReadingName.READY, ReadingName.SESSIONS}
+OF_THE_CLUSTER: Final = frozenset(
+    {ReadingName.REPLICAS, ReadingName.READY, ReadingName.PENDING, ReadingName.TERMINATING}
+)
+E2E, TTFT, ITL = (
+    f"vllm:{name}_seconds" for name in ("e2e_request_latency", "time_to_first_token", "inter_token_latency")
+)
+QUANTILES: Final[Mapping[ReadingName, tuple[float, str, str]]] = {  # (quantile, histogram, of what the clients saw)
+    ReadingName.P50_S: (0.5, E2E, "e2e_s"),
+    ReadingName.P95_S: (0.95, E2E, "e2e_s"),
+}
+LONGER_THAN_ALL_S: Final = 600.0
+SOURCES: Final = ("prometheus",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +62,19 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """What was seen of one load, from all sides; times by `time.monotonic`, but for readings' own."""
+    """What was seen of one load, from all sides; by source where a mapping is. Times by `time.monotonic`."""
 
     seen: list[Seen]
-    direct: list[Look]  # at the engine's /metrics
-    by_prometheus: list[Look]  # by our source
-    idle: Mapping[str, Reading]  # before the load
-    readings: Mapping[str, Reading]  # after it, over a window that holds all of it
+    looks: Mapping[str, list[Look]]
+    idle: Mapping[str, Readings]  # before the load
+    after: Mapping[str, Readings]  # over a window that holds all of it
     window_s: float
-    metrics: str  # at last
+    metrics: str  # the engine's, at last
 
-    def value(self, name: ReadingName) -> float:
-        reading = self.readings[name]
+    def value(self, source: str, name: ReadingName) -> float:
+        reading = self.after[source][name]
         assert isinstance(reading, Sample), reading
+        assert reading.pods == 1
         return reading.value
 
     def in_flight(self, at_s: float) -> int:
@@ -67,57 +82,62 @@ class Episode:
 
 
 class Watch:
-    """Looks at the engine by our source and directly, in the background of the load."""
+    """Looks at the engine through our sources, in the background of the load."""
 
-    def __init__(self, engine: Vllm, prometheus: Prometheus, source: PrometheusSource) -> None:
-        self._engine, self._prometheus, self._source = engine, prometheus, source
-        self.direct: list[Look] = []
-        self.by_prometheus: list[Look] = []
+    def __init__(self, sources: Mapping[str, Source], clock: Clock) -> None:
+        self._sources, self._clock = sources, clock
+        self.looks = {name: list[Look]() for name in sources}
 
     async def look(self) -> None:
         while True:
-            metrics = await asyncio.to_thread(self._engine.metrics)
-            at_s = time.monotonic()
-            waiting, running = (total(metrics, f"vllm:num_requests_{state}") for state in ("waiting", "running"))
-            self.direct.append(Look(at_s, waiting, running))
-            found = await self.readings(DURING, window_s=10.0)
-            queue, busy = (found[name] for name in (ReadingName.QUEUE, ReadingName.RUNNING))
-            if isinstance(queue, Sample) and isinstance(busy, Sample):
-                self.by_prometheus.append(Look(queue.at_s - self.ahead_s(), queue.value, busy.value))
+            for name, found in (await self.readings(window_s=LONGER_THAN_ALL_S)).items():
+                queue, running = found[ReadingName.QUEUE], found[ReadingName.RUNNING]
+                if isinstance(queue, Sample) and isinstance(running, Sample):
+                    ahead_s = self._clock() - time.monotonic()
+                    self.looks[name].append(Look(queue.at_s - ahead_s, queue.value, running.value))
             await asyncio.sleep(LOOK_EVERY_S)
 
-    async def readings(self, names: frozenset[ReadingName], *, window_s: float) -> Mapping[str, Reading]:
-        subject = Subject(
-            namespace=NAMESPACE,
-            scaled_object=WORKLOAD,
-            workload=WORKLOAD,
-            backend="default",
-            preset="vllm",
-            window_s=window_s,
-            max_age_s=15.0,
-        )
-        return (await self._source.read(names, subject, time.monotonic() + self.ahead_s())).readings
-
-    def ahead_s(self) -> float:
-        """How far Prometheus's clock is ahead of `time.monotonic`."""
-        now_s = self._prometheus.value("vector(time())")
-        assert now_s is not None
-        return now_s - time.monotonic()
+    async def readings(self, *, window_s: float) -> dict[str, Readings]:
+        found = {}
+        for name, source in self._sources.items():
+            subject = Subject(
+                namespace=NAMESPACE,
+                scaled_object=WORKLOAD,
+                workload=WORKLOAD,
+                backend=name,
+                preset="vllm",
+                window_s=window_s,
+                max_age_s=15.0,
+                slo_s=SLO_S,
+            )
+            names = source.provides(subject) - OF_THE_CLUSTER
+            found[name] = (await source.read({subject: names}, self._clock()))[subject].readings
+        return found
 
 
 async def play(engine: Vllm, prometheus: Prometheus) -> Episode:
-    source = PrometheusSource({"default": Backend(url=prometheus.url)}, presets(), timeout_s=10.0)
-    watch = Watch(engine, prometheus, source)
-    idle = await watch.readings(DURING, window_s=10.0)
+    now_s = prometheus.value("vector(time())")
+    assert now_s is not None
+    ahead_s = now_s - time.monotonic()
+
+    def clock() -> float:
+        return time.monotonic() + ahead_s
+
+    sources: dict[str, Source] = {
+        "prometheus": PrometheusSource("prometheus", PrometheusBackend(url=prometheus.url), presets(), timeout_s=10.0),
+    }
+    watch = Watch(sources, clock)
+    idle = await watch.readings(window_s=LONGER_THAN_ALL_S)
     begun_s = time.monotonic()
     watching = asyncio.create_task(watch.look())
     seen = await crowd_few_burst(engine.url)
-    await asyncio.sleep(3)  # Prometheus has scraped the end
+    await asyncio.sleep(3)  # the end has been scraped
     watching.cancel()
     window_s = math.ceil(time.monotonic() - begun_s + 2)
-    readings = await watch.readings(AFTER, window_s=window_s)
-    await source.close()
-    return Episode(seen, watch.direct, watch.by_prometheus, idle, readings, window_s, engine.metrics())
+    after = await watch.readings(window_s=window_s)
+    for source in sources.values():
+        await source.close()
+    return Episode(seen, watch.looks, idle, after, window_s, engine.metrics())
 
 
 async def crowd_few_burst(url: str) -> list[Seen]:
@@ -193,9 +213,10 @@ def resolvable(values: Sequence[float], q: float, bounds: Sequence[float]) -> tu
     return max((bound for bound in bounds if bound <= low), default=0.0), bounds[bisect_left(bounds, high)]
 
 
-def test_an_idle_engine_reads_zero_for_it_was_asked(episode: Episode) -> None:
+@pytest.mark.parametrize("source", SOURCES)
+def test_an_idle_engine_reads_zero_for_it_was_asked(episode: Episode, source: str) -> None:
     for name in DURING:
-        reading = episode.idle[name]
+        reading = episode.idle[source][name]
         assert isinstance(reading, Sample)
         assert (reading.value, reading.pods) == (0.0, 1)
 
@@ -205,10 +226,9 @@ def test_every_request_was_answered_in_full(episode: Episode) -> None:
     assert all(one.output_tokens >= 16 and one.prompt_tokens >= 150 for one in episode.seen)
 
 
-@pytest.mark.parametrize("side", ["direct", "by_prometheus"])
-def test_queue_and_running_are_what_the_clients_wait_for(episode: Episode, side: str) -> None:
-    looks: list[Look] = getattr(episode, side)
-    looks = [look for look in looks if episode.in_flight(look.at_s)]
+@pytest.mark.parametrize("source", SOURCES)
+def test_queue_and_running_are_what_the_clients_wait_for(episode: Episode, source: str) -> None:
+    looks = [look for look in episode.looks[source] if episode.in_flight(look.at_s)]
     apart = [abs(look.waiting + look.running - episode.in_flight(look.at_s)) for look in looks]
     queues = [abs(look.waiting - max(0, episode.in_flight(look.at_s) - SLOTS)) for look in looks]
     assert len(looks) >= 10
@@ -218,47 +238,49 @@ def test_queue_and_running_are_what_the_clients_wait_for(episode: Episode, side:
     assert median(queues) <= 1
 
 
-def test_tokens_are_those_that_the_clients_were_billed(episode: Episode) -> None:
+@pytest.mark.parametrize("source", SOURCES)
+def test_tokens_are_those_that_the_clients_were_billed(episode: Episode, source: str) -> None:
     prompts, answers = (sum(getattr(one, f"{kind}_tokens") for one in episode.seen) for kind in ("prompt", "output"))
     cached = sum(one.cached_tokens for one in episode.seen)
     assert cached > 0, "the prompts' common beginning was found in the prefix cache"
     assert total(episode.metrics, "vllm:prompt_tokens_total") == prompts
     assert total(episode.metrics, "vllm:prompt_tokens_cached_total") == cached
     assert total(episode.metrics, "vllm:generation_tokens_total") == answers
-    computed = episode.value(ReadingName.PROMPT_TOKENS_PER_S) * episode.window_s
+    computed = episode.value(source, ReadingName.PROMPT_TOKENS_PER_S) * episode.window_s
+    generated = episode.value(source, ReadingName.GENERATION_TOKENS_PER_S) * episode.window_s
     assert computed == pytest.approx(prompts - cached, rel=0.05)
-    assert episode.value(ReadingName.GENERATION_TOKENS_PER_S) * episode.window_s == pytest.approx(answers, rel=0.05)
+    assert generated == pytest.approx(answers, rel=0.05)
 
 
-def test_arrivals_are_the_requests_that_were_sent(episode: Episode) -> None:
+@pytest.mark.parametrize("source", SOURCES)
+def test_arrivals_are_the_requests_that_were_sent(episode: Episode, source: str) -> None:
     assert total(episode.metrics, "vllm:request_success_total") == len(episode.seen)
-    assert episode.value(ReadingName.ARRIVALS_PER_S) * episode.window_s == pytest.approx(len(episode.seen), rel=0.15)
+    arrived = episode.value(source, ReadingName.ARRIVALS_PER_S) * episode.window_s
+    assert arrived == pytest.approx(len(episode.seen), rel=0.15)
 
 
-def test_the_mean_service_time_is_what_the_clients_derive_from_the_slots(episode: Episode) -> None:
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_mean_service_time_is_what_the_clients_derive_from_the_slots(episode: Episode, source: str) -> None:
     derived = fmean(service_s(episode.seen, slots=SLOTS))
-    assert episode.value(ReadingName.SERVICE_S) == pytest.approx(derived, rel=0.1, abs=0.05)
+    assert episode.value(source, ReadingName.SERVICE_S) == pytest.approx(derived, rel=0.1, abs=0.05)
 
 
-@pytest.mark.parametrize(("name", "q"), [(ReadingName.P50_S, 0.5), (ReadingName.P95_S, 0.95)])
-def test_quantiles_are_right_as_far_as_the_buckets_tell(episode: Episode, name: ReadingName, q: float) -> None:
-    bounds = buckets(episode.metrics, "vllm:e2e_request_latency_seconds")
-    low, high = resolvable([one.e2e_s for one in episode.seen], q, bounds)
-    assert low <= episode.value(name) <= high
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("name", QUANTILES)
+def test_quantiles_are_right_as_far_as_the_buckets_tell(episode: Episode, source: str, name: ReadingName) -> None:
+    q, histogram, kind = QUANTILES[name]
+    low, high = resolvable([getattr(one, kind) for one in episode.seen], q, buckets(episode.metrics, histogram))
+    assert low <= episode.value(source, name) <= high
 
 
-@pytest.mark.parametrize(
-    ("histogram", "seen_by_clients"),
-    [("vllm:e2e_request_latency_seconds", "e2e_s"), ("vllm:time_to_first_token_seconds", "ttft_s")],
-)
-def test_mean_times_are_those_of_the_clients(episode: Episode, histogram: str, seen_by_clients: str) -> None:
+@pytest.mark.parametrize(("histogram", "kind"), [(E2E, "e2e_s"), (TTFT, "ttft_s")])
+def test_mean_times_are_those_of_the_clients(episode: Episode, histogram: str, kind: str) -> None:
     engine = total(episode.metrics, f"{histogram}_sum") / total(episode.metrics, f"{histogram}_count")
-    clients = fmean(getattr(one, seen_by_clients) for one in episode.seen)
+    clients = fmean(getattr(one, kind) for one in episode.seen)
     assert engine == pytest.approx(clients, rel=0.05, abs=0.1)
 
 
 def test_the_time_between_tokens_is_that_of_the_clients(episode: Episode) -> None:
-    name = "vllm:inter_token_latency_seconds"
-    engine = total(episode.metrics, f"{name}_sum") / total(episode.metrics, f"{name}_count")
+    engine = total(episode.metrics, f"{ITL}_sum") / total(episode.metrics, f"{ITL}_count")
     clients = sum(one.last_s - one.first_s for one in episode.seen) / sum(one.output_tokens - 1 for one in episode.seen)
     assert engine == pytest.approx(clients, rel=0.1)

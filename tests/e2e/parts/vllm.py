@@ -132,8 +132,11 @@ class Vllm(Process):
         )
 
     def up(self) -> Self:
-        self.start().wait_ready(answers(f"{self.url}/health"), within_s=READY_WITHIN_S)
-        return self
+        return self.start().serving()
+
+    def serving(self) -> Self:
+        """Waits until it serves; for several that start at once."""
+        return self.wait_ready(answers(f"{self.url}/health"), within_s=READY_WITHIN_S)
 
     def metrics(self) -> str:
         """What it says at /metrics now."""
