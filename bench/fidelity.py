@@ -43,7 +43,7 @@ WIDTH: Final = Width(layers=8, hidden=512)
 PROMPT: Final = (40, 400)
 OUTPUT: Final = (10, 80)
 ALONE, CROWD, MIXED, STEADY, BURST = 8, 40, 50, 90, 48  # requests of each part
-NEAR_SATURATION: Final = 0.85
+NEAR_SATURATION: Final = 0.9
 LOOK_EVERY_S: Final = 0.5
 SETTINGS: Final = calibrate.Settings(
     max_num_seqs=SLOTS,
@@ -143,11 +143,16 @@ async def calibration_run(server: Vllm) -> tuple[Run, float]:
     """Requests alone, a crowd, and a mixture of both; and how many requests a second the engine ends at most."""
     await send(server.url, requests([0.0] * SLOTS, seed=9))  # warm
     first = await sent(server, *([ask] for ask in requests([0.0] * ALONE, seed=1)), requests([0.0] * CROWD, seed=2))
-    crowd = first.seen[ALONE:]
-    lasts = max(one.last_s for one in crowd) - min(one.sent_s for one in crowd)
-    most_per_s = CROWD / lasts
+    most_per_s = throughput(first.seen[ALONE:])
     mixed = await sent(server, requests(poisson(MIXED, 0.6 * most_per_s, seed=3), seed=3))
     return Run(first.begun_s, first.seen + mixed.seen, first.looks + mixed.looks), most_per_s
+
+
+def throughput(crowd: Sequence[Seen]) -> float:
+    """How many requests a second end as long as all slots are taken."""
+    began_s, ends_s = min(one.sent_s for one in crowd), sorted(one.last_s for one in crowd)
+    full = len(crowd) - SLOTS
+    return full / (ends_s[full - 1] - began_s)
 
 
 def burst_s(most_per_s: float) -> list[float]:

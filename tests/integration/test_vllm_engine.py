@@ -29,7 +29,7 @@ from tests.e2e.parts.tools import tools_or_skip
 from tests.e2e.parts.vllm import Vllm, environment_or_skip
 from tests.e2e.parts.waiting import wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 Readings = Mapping[str, Reading]
 NAMESPACE, WORKLOAD, POD = "agents", "planner", "planner-5d4f8c7b9-aaaaa"
 SLOTS: Final = 4
@@ -133,7 +133,7 @@ async def play(engine: Vllm, prometheus: Prometheus) -> Episode:
     seen = await crowd_few_burst(engine.url)
     await asyncio.sleep(3)  # the end has been scraped
     watching.cancel()
-    window_s = math.ceil(time.monotonic() - begun_s + 2)
+    window_s = float(math.ceil(time.monotonic() - begun_s + 2))
     after = await watch.readings(window_s=window_s)
     for source in sources.values():
         await source.close()
