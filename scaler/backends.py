@@ -1,9 +1,9 @@
 """The kinds of backends that the settings may name: where they are, how to log in, and who may use them."""
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from scaler.access import Access, Role
 
@@ -31,7 +31,38 @@ class PrometheusBackend(Backend):
     kind: Literal["prometheus"] = "prometheus"
     url: str = Field(pattern=r"^https?://[^\s/?#]+[^\s?#]*$", description="Where /api/v1/query lies.")
     token_file: Path | None = Field(default=None, description="File with a bearer token; read for each request.")
+    username_file: Path | None = Field(default=None, description="File with the name for basic authentication.")
+    password_file: Path | None = Field(default=None, description="File with the password that goes with it.")
     ca_file: Path | None = Field(default=None, description="Who signed its certificate; default: the system's.")
+    certificate_file: Path | None = Field(default=None, description="Our own certificate, where it asks for one.")
+    key_file: Path | None = Field(default=None, description="The key of that certificate.")
+    largest_mib: int = Field(
+        default=64, ge=1, le=1024, description="Of one answer, so that no answer can take all our memory."
+    )
+
+    @model_validator(mode="after")
+    def _logs_in_one_way(self) -> Self:
+        faults = []
+        if (self.username_file is None) != (self.password_file is None):
+            faults.append("username_file and password_file go together; set both or none")
+        if (self.certificate_file is None) != (self.key_file is None):
+            faults.append("certificate_file and key_file go together; set both or none")
+        if self.token_file is not None and self.username_file is not None:
+            faults.append("token_file and username_file are two ways to log in; set one")
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+
+class GatewayPlace(BaseModel):
+    """A workload whose pods' /metrics tell of other workloads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    namespace: str = Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", description="Where its pods are.")
+    workload: str = Field(pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$", description="Its Deployment, StatefulSet, …")
+    port: int = Field(ge=1, le=65535, description="Port of its /metrics.")
+    path: str = Field(default="/metrics", pattern=r"^/[^\s?#]*$", description="Path of it.")
 
 
 class ScrapeBackend(Backend):
@@ -42,6 +73,14 @@ class ScrapeBackend(Backend):
     kind: Literal["scrape"]
     port: int | None = Field(default=None, ge=1, le=65535, description="Port of /metrics; default: the preset's.")
     path: str | None = Field(default=None, pattern=r"^/[^\s?#]*$", description="Path of it; default: the preset's.")
+    token_file: Path | None = Field(
+        default=None, description="File with a bearer token for /metrics; read for each round."
+    )
+    gateway: GatewayPlace | None = Field(
+        default=None,
+        description="What stands in front of the pods: asked for agent_requests_waiting and agent_sessions_active, and "
+        "for everything where the preset is a gateway's (LiteLLM, Dynamo, endpoint picker).",
+    )
 
 
 def _in_full(backend: Any) -> Any:  # noqa: ANN401  # what stands in a settings file: anything at all

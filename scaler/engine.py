@@ -45,10 +45,15 @@ class FullError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The decision of the instant `at_s`."""
+    """The decision of the instant `at_s`, and what it was made from.
+
+    `asked`: by reading, the query or command that yielded it.
+    """
 
     decision: Decision
     at_s: float
+    readings: Mapping[str, Reading] = field(default_factory=dict)
+    asked: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -67,6 +72,7 @@ class Watched:
 Key = tuple[str, str, frozenset[tuple[str, str]]]
 
 
+NOTHING: Final = Found(readings={})
 Answer = asyncio.Task[Mapping[Subject, Found]]
 
 
@@ -223,7 +229,7 @@ class Engine:
         asks: list[dict[Subject, frozenset[str]]] = [{} for _ in self._sources]
         groups: dict[frozenset[int], list[tuple[Watched, Subject]]] = {}
         for one, (subject, found) in zip(watched, located, strict=True):
-            left = one.trigger.wanted() - found.keys()
+            left = one.trigger.wanted() - found.readings.keys()
             uses = set()
             for number, source in enumerate(self._sources):
                 if names := left & source.provides(subject):
@@ -243,13 +249,11 @@ class Engine:
             )
         )
 
-    async def _located(
-        self, watched: Collection[Watched], at_s: float
-    ) -> Sequence[tuple[Subject, Mapping[str, Reading]]]:
+    async def _located(self, watched: Collection[Watched], at_s: float) -> Sequence[tuple[Subject, Found]]:
         """The subject of each, with the name of its workload, and what the cluster says of it."""
         subjects = [_subject(one) for one in watched]
         if self._cluster is None:
-            return [(subject, {}) for subject in subjects]
+            return [(subject, NOTHING) for subject in subjects]
         asks: dict[Subject, frozenset[str]] = {}
         for one, subject in zip(watched, subjects, strict=True):
             names = one.trigger.wanted() & self._cluster.provides(subject)
@@ -260,17 +264,16 @@ class Engine:
             for one in watched:
                 self._observer.failed(one.whose, e)
             answer = {}
-        nothing = Found(readings={})
-        found = [answer.get(subject, nothing) for subject in subjects]
+        found = [answer.get(subject, NOTHING) for subject in subjects]
         return [
-            (replace(subject, workload=subject.workload or f.workload), f.readings)
+            (replace(subject, workload=subject.workload or f.workload), f)
             for subject, f in zip(subjects, found, strict=True)
         ]
 
     async def _conclude(
         self,
         group: Sequence[tuple[Watched, Subject]],
-        of_cluster: Mapping[Subject, Mapping[str, Reading]],
+        of_cluster: Mapping[Subject, Found],
         answers: Sequence[Answer],
         at_s: float,
         begun_s: float,
@@ -285,18 +288,18 @@ class Engine:
             if defects:
                 self._observer.failed(watched.whose, defects[0])
             elif watched.published is None or watched.published.at_s < at_s:
-                readings = dict(of_cluster.get(subject, {}))
-                for answer in found:
-                    readings |= answer[subject].readings if subject in answer else {}
-                self._publish(watched, readings, at_s, begun_s)
+                told = [of_cluster[subject], *(answer[subject] for answer in found if subject in answer)]
+                self._publish(watched, told, at_s, begun_s)
 
-    def _publish(self, watched: Watched, readings: Mapping[str, Reading], at_s: float, begun_s: float) -> None:
+    def _publish(self, watched: Watched, told: Sequence[Found], at_s: float, begun_s: float) -> None:
+        readings = {name: reading for one in told for name, reading in one.readings.items()}
+        asked = {name: query for one in told for name, query in one.asked.items()}
         try:
             decision, watched.past = evaluate(watched.trigger, readings, at_s, watched.past)
         except Exception as e:  # noqa: BLE001  # a defect of ours in one decision; the others go on
             self._observer.failed(watched.whose, e)
             return
-        watched.published = Published(decision, at_s)
+        watched.published = Published(decision, at_s, readings, asked)
         news, watched.news = watched.news, asyncio.Event()
         news.set()
         self._observer.decided(watched.whose, decision, readings, at_s=at_s, took_s=time.perf_counter() - begun_s)

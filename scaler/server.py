@@ -50,7 +50,13 @@ def engine_of(
     settings: Settings, cluster: ClusterSource | None, observer: Observer, clock: Clock, sleep: Sleep
 ) -> Engine:
     known = presets.load()
-    wiring = Wiring(presets=known, clock=clock, timeout_s=settings.query_timeout_s, at_once=settings.queries_at_once)
+    wiring = Wiring(
+        presets=known,
+        clock=clock,
+        timeout_s=settings.query_timeout_s,
+        at_once=settings.queries_at_once,
+        pods=cluster,
+    )
     guarded = [
         Guarded(name, connect(name, backend, wiring), timeout_s=settings.source_timeout_s, clock=clock)
         for name, backend in settings.backends.items()
@@ -69,6 +75,26 @@ def engine_of(
 
 
 @asynccontextmanager
+async def engine_with(
+    settings: Settings,
+    *,
+    kube: Reader | None,
+    clock: Clock,
+    sleep: Sleep = asyncio.sleep,
+    registry: CollectorRegistry | None = None,
+) -> AsyncIterator[Engine]:
+    """An engine with its sources and watches, which serves nobody and does not tick by itself."""
+    cluster = None if kube is None else _cluster(settings, kube, clock)
+    observer = Observer(CollectorRegistry() if registry is None else registry)
+    engine = engine_of(settings, cluster, observer, clock, sleep)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(engine.close)
+        if cluster is not None:
+            await stack.enter_async_context(_watching(cluster))
+        yield engine
+
+
+@asynccontextmanager
 async def serving(
     settings: Settings,
     *,
@@ -82,20 +108,18 @@ async def serving(
     `kube`: None where the Kubernetes API is not read. Raises ListenError.
     """
     registry = CollectorRegistry() if registry is None else registry
-    cluster = None if kube is None else _cluster(settings, kube, clock)
-    engine = engine_of(settings, cluster, Observer(registry), clock, sleep)
     closing = asyncio.Event()
     server = grpc.aio.server(options=_options(settings))
     streams = Streams(repeat_s=settings.repeat_s, life_s=0.8 * settings.max_connection_age_s)
     register: Any = pb_grpc.add_ExternalScalerServicer_to_server  # generated without annotations
-    register(KedaService(engine, streams, closing), server)
     healthy: Any = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(engine.close)
-        if cluster is not None:
-            await stack.enter_async_context(_watching(cluster))
+        engine = await stack.enter_async_context(
+            engine_with(settings, kube=kube, clock=clock, sleep=sleep, registry=registry)
+        )
+        register(KedaService(engine, streams, closing), server)
         stack.push_async_callback(server.stop, None)
         metrics_address = stack.enter_context(_metrics(settings.metrics_listen, registry))
         port = _bind(server, settings)

@@ -156,6 +156,11 @@ class Settings(BaseSettings):
             )
         if not self.backends:
             faults.append("backends is empty; name at least one, such as --prometheus http://127.0.0.1:9090")
+        scrapes = [name for name, backend in self.backends.items() if backend.kind == "scrape"]
+        if scrapes and not self.kubernetes:
+            faults.append(
+                f"backends {', '.join(scrapes)}: kind scrape finds pods by the Kubernetes API; set kubernetes"
+            )
         if faults:
             raise ValueError("; ".join(faults))
         return self

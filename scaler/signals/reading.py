@@ -1,8 +1,10 @@
 """One measured number, or the reason why there is none."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from math import isfinite
+from typing import Final
 
 
 class ReadingName(StrEnum):
@@ -51,12 +53,37 @@ class ReadingName(StrEnum):
     """Share of requests that ended within the promised time."""
 
 
+_PODS = (ReadingName.REPLICAS, ReadingName.READY, ReadingName.PENDING, ReadingName.TERMINATING)
+_TOKENS = (ReadingName.PROMPT_TOKENS_PER_S, ReadingName.GENERATION_TOKENS_PER_S, ReadingName.CACHED_TOKENS_PER_S)
+UNITS: Final[Mapping[ReadingName, str]] = {
+    **dict.fromkeys(_PODS, "pods"),
+    **dict.fromkeys(_TOKENS, "tokens/s"),
+    ReadingName.QUEUE: "requests",
+    ReadingName.RUNNING: "requests",
+    ReadingName.BACKLOG: "messages",
+    ReadingName.TAKEN: "messages",
+    ReadingName.SESSIONS: "sessions",
+    ReadingName.KV_USAGE: "caches",
+    ReadingName.ARRIVALS_PER_S: "requests/s",
+    ReadingName.PREEMPTIONS_PER_S: "requests/s",
+    ReadingName.ATTAINMENT: "share",
+}
+"""Of those whose name does not end in `_s`, which are seconds."""
+
+
+def unit_of(name: str) -> str:
+    return UNITS.get(ReadingName(name), "s")
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """A number that was measured at `at_s`.
 
     `pods`: how many pods stand behind a value that is summed or averaged over the workload's pods; None where the value
-    is not of that kind. Never NaN, infinite or negative: whoever reads turns those into `Missing` (see `reading_of`).
+    is not of that kind. `count`: how many observations stand behind a quantile, a share or a mean. `saturated`: a
+    quantile that fell into the last, open bucket, so that the truth may be higher. `doubt`: why the value may be only
+    part of the truth, in the words of who gave it. Never NaN, infinite or negative: whoever reads turns those into
+    `Missing` (see `reading_of`).
     """
 
     value: float
@@ -64,6 +91,7 @@ class Sample:
     pods: int | None = None
     count: float | None = None
     saturated: bool = False
+    doubt: str | None = None
 
     def __post_init__(self) -> None:
         if not (isfinite(self.value) and self.value >= 0):

@@ -7,11 +7,12 @@ from typing import Any, Final
 
 from scaler.backends import Backend
 from scaler.clock import Clock
-from scaler.sources.base import Source
+from scaler.sources.base import PodDirectory, Source
 from scaler.sources.presets import Preset
 
 SOURCES: Final = {
     "prometheus": "scaler.sources.prometheus",
+    "scrape": "scaler.sources.scrape",
 }
 """Kind of a backend in the settings -> the module whose `connect(name, backend, wiring)` makes its source.
 
@@ -21,12 +22,17 @@ Imported only where the settings name one, so that a kind's client library is ne
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wiring:
-    """What the process gives to its sources. `timeout_s`: for one question; `at_once`: questions under way, at most."""
+    """What the process gives to its sources.
+
+    `timeout_s`: for one question; `at_once`: questions under way, at most. `pods`: who is where; None where the
+    Kubernetes API is not read.
+    """
 
     presets: Mapping[str, Preset]
     clock: Clock
     timeout_s: float
     at_once: int
+    pods: PodDirectory | None = None
 
 
 class MissingExtraError(Exception):

@@ -1,6 +1,6 @@
 """What a source of readings is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -80,3 +80,20 @@ class Source(Protocol):
 def missing(asks: Asks, why: str) -> dict[Subject, Found]:
     """`why` for everything that was asked."""
     return {subject: Found(readings=dict.fromkeys(names, Missing(why))) for subject, names in asks.items()}
+
+
+class PodAddress(Protocol):
+    """Where a pod is. `ip`: None until it has one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def ip(self) -> str | None: ...
+    @property
+    def terminating(self) -> bool: ...
+
+
+class PodDirectory(Protocol):
+    """Who knows which pods a workload has now; the watch of the cluster does."""
+
+    def pods(self, namespace: str, workload: str) -> Sequence[PodAddress] | Missing: ...

@@ -46,13 +46,7 @@ class Served:
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
 
     def load(self, queue: object, pods: int = 3) -> None:
-        # A query is answered by the first of these that it contains.
-        self.prometheus.answers = {
-            "count(max by (pod)": pods,
-            "max(timestamp": self.clock(),
-            "num_requests_waiting": queue,
-            "num_requests_running": 0,
-        }
+        self.prometheus.answers = {"seen": pods, "oldest": self.clock(), "sum.waiting": queue, "sum.running": 0}
 
 
 def ref(
