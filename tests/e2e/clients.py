@@ -97,6 +97,24 @@ async def closed_loop(door: str | Door, load: Iterable[Ask], *, clients: int) ->
     return sorted(seen, key=lambda one: one.sent_s)
 
 
+async def pings_s(url: str, *, every_s: float) -> list[float]:
+    """How long the server takes to answer a request that costs nothing, again and again until cancelled.
+
+    What clients' clocks run longer than the engine's is about twice that.
+    """
+    found = list[float]()
+    async with _session() as session:
+        try:
+            while True:
+                asked_s = time.monotonic()
+                async with session.get(f"{url}/health") as answer:
+                    await answer.read()
+                found.append(time.monotonic() - asked_s)
+                await asyncio.sleep(every_s)
+        except asyncio.CancelledError:
+            return found
+
+
 def service_s(seen: Sequence[Seen], *, slots: int) -> list[float]:
     """How long each request was in service, by the clients' clocks alone.
 

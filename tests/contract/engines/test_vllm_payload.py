@@ -1,4 +1,4 @@
-"""The vLLM preset reads what vLLM itself said: the recorded page, and every name that the preset has for this version."""
+"""The vLLM preset reads what vLLM itself said."""
 
 from typing import Final
 
