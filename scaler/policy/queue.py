@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from scaler.policy.base import Recommendation, View, recommend, replicas_for, unknown
-from scaler.signals.reading import Missing, ReadingName
+from scaler.signals.reading import ReadingName
 from scaler.signals.signal import Signal
 
 IN_FLIGHT = (ReadingName.QUEUE, ReadingName.RUNNING)
@@ -62,12 +62,13 @@ class QueueSeconds:
         waiting, in_service = queue.at_least or 0.0, running.at_least or 0.0
         servers, why = in_service, f"{in_service:g} requests run"
         if waiting > 0:
-            service = view.readings[ReadingName.SERVICE_S]
-            if isinstance(service, Missing):
-                doubts += (f"{ReadingName.SERVICE_S}: {service.why}",)
+            service = view.total(ReadingName.SERVICE_S)
+            doubts += service.doubts
+            if service.at_least is None:
                 servers, why = servers + 1, f"{why}, {waiting:g} wait, for how long is not known"
             else:
-                servers += waiting * service.value / self.work_s
-                why = f"{why}, {waiting:g} wait with {service.value:g} s of work each, {self.work_s:g} s to work it off"
+                servers += waiting * service.at_least / self.work_s
+                each = f"{service.at_least:g} s of work each"
+                why = f"{why}, {waiting:g} wait with {each}, {self.work_s:g} s to work it off"
         want = replicas_for(servers, self.slots)
         return recommend(self.rule, view, Signal(servers, doubts), want, f"{why}, {self.slots} slots a replica")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from math import inf
+from typing import Any, Final
 
 from scaler.signals.histogram import Buckets, Estimate, merged, quantile, share_within
 from scaler.signals.observed import Cumulative, Labels, Observation, Workload, fresh
@@ -40,7 +41,10 @@ from scaler.signals.recipes import (
     Within,
     is_of_pods,
 )
-from scaler.signals.window import Point, rate, slope, within
+from scaler.signals.window import Point, rate, slope, was_reset, within
+
+AHEAD_S: Final = 5.0
+"""Clocks that differ by less are said to be equal."""
 
 Seen = Mapping[str, Sequence[Observation]]
 ValuesOf = Callable[[Observation], Mapping[Labels, float]]
@@ -129,9 +133,10 @@ class _Computation:
         told = {}
         for pod, seen in pods.items():
             newest = seen[-1]
-            if _told(newest, quantity):
+            series = _told(newest, quantity)
+            if series:
                 told[pod] = True
-            elif quantity in self._workload.lazy and (up is None or up in newest.gauges):
+            elif series is None and quantity in self._workload.lazy and (up is None or up in newest.gauges):
                 told[pod] = False
         return told
 
@@ -170,21 +175,29 @@ class _Computation:
         series_of: Callable[[Sequence[Observation]], Iterable[Sequence[Point]]],
         pace: Callable[[Sequence[Point]], float | None],
     ) -> Part:
-        """Sum over pods of what `pace` makes of each series; a pod of which no series yields it is not behind it."""
+        """Sum over pods of what `pace` makes of each series; a pod of which no series yields it is not behind it.
+
+        Nor is one whose counter was reset: what it counted between its last answer and the reset is lost, so that its
+        pace is a lower bound; nor one whose clock runs ahead, since a clock that was set forward stretches the time in
+        which a counter grew.
+        """
         serving = self._serving(self._pods, quantity)
         if not serving:
             return self._silent(self._pods, quantity)
-        total, behind = 0.0, []
+        total, behind, whole = 0.0, [], 0
         for pod, told in serving.items():
             seen = self._pods[pod]
-            paces = [pace(within(s, self._window.start_s, self._window.now_s)) for s in series_of(seen)]
-            known = [value for value in paces if value is not None]
+            series = [within(s, self._window.start_s, self._window.now_s) for s in series_of(seen)]
+            known = [value for points in series if (value := pace(points)) is not None]
             if known or (not told and len(seen) > 1):
                 total += sum(known)
                 behind.append(pod)
+                counts = isinstance(quantity, Counter | Histogram)
+                jumped = seen[-1].at_s - self._window.now_s > AHEAD_S
+                whole += not (jumped or (counts and any(map(was_reset, series))))
         if not behind:
             return Missing(f"{quantity}: wants two answers of a pod within {self._window.length_s:g} s")
-        return Term(total, min(self._pods[pod][-1].at_s for pod in behind), len(behind))
+        return Term(total, min(self._pods[pod][-1].at_s for pod in behind), whole)
 
     def _observations(self, histogram: Histogram) -> tuple[Buckets, float, int] | Missing:
         """What all pods observed within the window, when, and how many pods stand behind it."""
@@ -246,8 +259,11 @@ class _Computation:
         return self._per(line, pace)
 
 
-def _told(one: Observation, quantity: Quantity | Own) -> bool:
-    return any(quantity in kind for kind in (one.gauges, one.counters, one.histograms))
+def _told(one: Observation, quantity: Quantity | Own) -> bool | None:
+    """Whether a number of `quantity` was told; None where it was not exported, False where none could be read."""
+    kinds: tuple[Mapping[Any, Mapping[Labels, object]], ...] = (one.gauges, one.counters, one.histograms)
+    exported = [kind[quantity] for kind in kinds if quantity in kind]
+    return any(exported) if exported else None
 
 
 def _each(one: Observation, histogram: Histogram, take: Callable[[Cumulative], float]) -> Mapping[Labels, float]:

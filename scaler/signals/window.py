@@ -5,6 +5,7 @@ so that a trigger reads the same from Prometheus and from a direct scrape.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from math import isfinite
 
 Point = tuple[float, float]
@@ -45,18 +46,27 @@ def increase(values: Iterable[float]) -> float:
     return grown
 
 
-def rate(points: Sequence[Point], start_s: float, end_s: float) -> float | None:
-    """Increase a second of a counter over the window, extrapolated to its ends as PromQL's `rate` does.
+def was_reset(points: Sequence[Point]) -> bool:
+    """Whether a counter fell."""
+    return any(later < earlier for (_, earlier), (_, later) in pairwise(points))
 
-    To an end that is no farther than 1.1 mean intervals all the way, else by half an interval; to the start never
-    beyond the instant at which the counter was 0. None of fewer than two points. `points`: of `within`.
+
+def rate(points: Sequence[Point], start_s: float, end_s: float) -> float | None:
+    """Increase a second of a counter over the window, extrapolated to its ends.
+
+    To the start as PromQL's `rate` does: all the way where that is no farther than 1.1 mean intervals, else by half an
+    interval, and never beyond the instant at which the counter was 0. To the end all the way, which PromQL does only
+    for a near one: that the newest points are late, or stamped by a clock that runs ahead, is no sign of less load.
+    None of fewer than two points. `points`: of `within`.
     """
     if len(points) < 2:
         return None
     (first_s, first), (last_s, _) = points[0], points[-1]
     grown, covered_s = increase(value for _, value in points), last_s - first_s
     mean_s = covered_s / (len(points) - 1)
-    to_start_s, to_end_s = (gap if gap < 1.1 * mean_s else mean_s / 2 for gap in (first_s - start_s, end_s - last_s))
+    to_start_s, to_end_s = first_s - start_s, end_s - last_s
+    if to_start_s >= 1.1 * mean_s:
+        to_start_s = mean_s / 2
     if grown > 0 and first >= 0:
         to_start_s = min(to_start_s, covered_s * (first / grown))
     return grown * ((covered_s + to_start_s + to_end_s) / covered_s) / (end_s - start_s)

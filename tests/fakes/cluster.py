@@ -28,7 +28,7 @@ def chat(replicas: int) -> Json:
 
 
 class FakeCluster:
-    """One Deployment `chat` behind every ScaledObject `chat-so`, `another` and `chat`, in namespace `agents`.
+    """One Deployment `chat` behind the ScaledObjects `chat-so`, `another`, `chat` and `planner` of namespace `agents`.
 
     `down`: nothing is answered. `objects`: by path of their collection. `others`: answers by path, of what is not
     watched; 404 for the rest. `asked`: those paths.
@@ -37,7 +37,7 @@ class FakeCluster:
     def __init__(self, replicas: int = 3) -> None:
         self.objects: dict[str, list[Json]] = {
             "/apis/keda.sh/v1alpha1/scaledobjects": [
-                scaled_object(name, {"name": "chat"}) for name in ("chat-so", "another", "chat")
+                scaled_object(name, {"name": "chat"}) for name in ("chat-so", "another", "chat", "planner")
             ],
             "/apis/apps/v1/deployments": [chat(replicas)],
             "/apis/apps/v1/statefulsets": [],

@@ -70,7 +70,7 @@ def test_a_restart_never_adds_what_was_not_counted(values: list[float], n: int) 
         pytest.param([(90.0, 300.0), (105.0, 330.0), (120.0, 360.0)], 0.625, id="born within: half an interval more"),
         pytest.param([(90.0, 0.0), (105.0, 30.0), (120.0, 60.0)], 0.5, id="born at 0: not beyond that instant"),
         pytest.param(
-            [(15.0, 10.0), (30.0, 20.0), (45.0, 5.0), (60.0, 15.0)], 0.3125, id="restarted, and silent for a minute"
+            [(15.0, 10.0), (30.0, 20.0), (45.0, 5.0), (60.0, 15.0)], 5 / 9, id="restarted, then late: it goes on so"
         ),
     ],
 )
