@@ -223,15 +223,20 @@ def depths(turns: Turns, shape: Shape, at_s: Floats) -> Floats:
     return found
 
 
+def turns_of(ordered: Sequence[Seen]) -> Turns:
+    """The same requests for the simulated engine, from time 0 on."""
+    return open_loop(
+        np.array([one.sent_s - ordered[0].sent_s for one in ordered]),
+        np.array([one.prompt_tokens for one in ordered]),
+        np.array([one.output_tokens for one in ordered]),
+    )
+
+
 def compared(run: Run, fitted: Engine) -> list[Row]:
     shape = calibrate.shape(SETTINGS, calibrate.Model(fitted.times, 0.0, KV_BLOCKS))
     ordered = sorted(run.seen, key=lambda one: one.sent_s)
     begun_s = ordered[0].sent_s
-    turns = open_loop(
-        np.array([one.sent_s - begun_s for one in ordered]),
-        np.array([one.prompt_tokens for one in ordered]),
-        np.array([one.output_tokens for one in ordered]),
-    )
+    turns = turns_of(ordered)
     measured = observed.Latencies(
         *(np.array([getattr(one, f"{name}_s") for one in ordered]) for name in ("ttft", "tpot", "e2e"))
     )

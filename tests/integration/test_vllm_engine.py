@@ -311,7 +311,7 @@ def test_attainment_is_the_share_of_requests_that_met_the_slo(episode: Episode, 
 def test_mean_times_are_those_of_the_clients(episode: Episode, histogram: str, kind: str) -> None:
     engine = total(episode.metrics, f"{histogram}_sum") / total(episode.metrics, f"{histogram}_count")
     clients = fmean(getattr(one, kind) for one in episode.seen)
-    assert clients - episode.http_s <= engine <= clients
+    assert 0.98 * clients - episode.http_s <= engine <= clients
 
 
 def test_the_time_between_tokens_is_that_of_the_clients(episode: Episode) -> None:
