@@ -25,8 +25,9 @@ check: $(STAMP)                   ## what CI runs, except the servers
 	$(BIN)/coverage report --include='$(PURE)' --fail-under=100
 	$(BIN)/coverage report --fail-under=85 > /dev/null
 
-tools:                            ## build etcd, Kubernetes, KEDA, KWOK and Prometheus as Go modules (25 min cold, 2 cores)
+tools:                            ## build etcd, Kubernetes, KEDA, KWOK and Prometheus as Go modules (25 min cold, 2 cores), bring the brokers
 	tests/e2e/build-tools "$(TOOLS)"
+	tests/e2e/install-brokers "$(TOOLS)"
 
 vllm:                             ## install vLLM for the CPU in an environment of its own (6 GB; 5 min cold)
 	PYTHON="$(PYTHON)" tests/e2e/install-vllm "$(TOOLS)"

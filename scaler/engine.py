@@ -31,6 +31,7 @@ class Limits:
     max_objects: int
     backends: Mapping[str, Access]
     presets: frozenset[str]
+    dependencies: frozenset[str]
     reads_cluster: bool
 
     @property
@@ -120,6 +121,13 @@ class Engine:
             faults.append(
                 f"trigger metadata 'preset': this server knows {', '.join(sorted(limits.presets))} (got {preset!r})"
             )
+        if trigger is not None:
+            faults += [
+                f"trigger metadata 'dependsOn': this server knows {', '.join(sorted(limits.dependencies)) or 'none'} "
+                f"(got {name!r})"
+                for name in trigger.depends_on
+                if name not in limits.dependencies
+            ]
         if trigger is not None and trigger.workload is None and not limits.reads_cluster:
             faults.append("trigger metadata: this server does not read the Kubernetes API, so it needs workload")
         if trigger is not None and trigger.max_age_s < 2 * limits.tick_s:
@@ -323,6 +331,7 @@ def _subject(watched: Watched) -> Subject:
         slo_s=trigger.p95_target_s,
         backlog=backlog,
         sessions=sessions,
+        depends_on=trigger.depends_on,
     )
 
 

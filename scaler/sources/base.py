@@ -38,6 +38,7 @@ class Subject:
     slo_s: float | None = None
     backlog: Place | None = None
     sessions: Place | None = None
+    depends_on: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,7 @@ def limits(**changed: object) -> Limits:
         "max_objects": 3,
         "backends": {"default": Access(roles=frozenset({"metrics"}))},
         "presets": frozenset({"vllm"}),
+        "dependencies": frozenset({"vectors"}),
         "reads_cluster": True,
     }
     return Limits(**{**usual, **changed})  # type: ignore[arg-type]  # a table of overrides
@@ -232,6 +233,12 @@ async def test_news_come_with_each_evaluation() -> None:
             id="backend",
         ),
         pytest.param(QUEUE | {"preset": "tgi"}, {}, "'preset': this server knows vllm (got 'tgi')", id="preset"),
+        pytest.param(
+            QUEUE | {"dependsOn": "vectors,llm"},
+            {},
+            "'dependsOn': this server knows vectors (got 'llm')",
+            id="dependency",
+        ),
         pytest.param(
             QUEUE | {"maxAge": "20s"}, {}, "want at least 30s (got '20s')", id="maxAge shorter than two ticks"
         ),
