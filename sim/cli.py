@@ -7,6 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from sim.commands import register
 from sim.migpack.command import mig
 from sim.packing.command import pack
 
@@ -19,6 +20,7 @@ app = typer.Typer(
 )
 app.command()(pack)
 app.command()(mig)
+register(app)
 
 
 class Engine(StrEnum):

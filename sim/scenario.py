@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_va
 from extender.placement import catalog as gpus
 from extender.placement.model import Demand, DemandError
 from scaler.trigger import Trigger, TriggerError
+from sim.changes import Changes, changed
 from sim.cluster.coldstart import ColdStart
 from sim.cluster.scaledobject import ScaledObject
 from sim.serving import times
@@ -161,13 +162,14 @@ def bundled() -> dict[str, Path]:
         return {p.stem: p for p in sorted(path.glob("*.yaml"))}
 
 
-def load(path: Path) -> Scenario:
-    """Raises `ConfigError` with all that is wrong."""
+def load(path: Path, changes: Changes = ()) -> Scenario:
+    """With some fields changed (`sim/changes.py`). Raises `ConfigError` with all that is wrong."""
     document = read(path)[0]
     parts = [path]
     if not isinstance(document.value, dict):
         raise ConfigError([document.fault((), "want a mapping: name, about, duration, …")])
     parts += [p for key, kind in _MANIFESTS.items() if (p := _inline(document, key, kind, path.parent))]
+    document = changed(document, changes)
     workload, config = _load(document)
     yaml = check(ScenarioYaml, document)
     faults: list[Fault] = []
@@ -177,7 +179,8 @@ def load(path: Path) -> Scenario:
         faults.append(document.fault(("scaler", "tick"), "a trigger's maxAge must be at least twice the tick"))
     if faults:
         raise ConfigError(faults)
-    digest = sha256(b"".join(p.read_bytes() for p in parts)).hexdigest()
+    texts = [*(p.read_bytes() for p in parts), *(f"{field}={text}".encode() for field, text in changes)]
+    digest = sha256(b"".join(texts)).hexdigest()
     return Scenario(path.name, digest, yaml, workload, config, triggers)
 
 

@@ -38,14 +38,15 @@ def lines(path: Path, *rows: object) -> Path:
 
 def seconds(turns: Turns) -> list[float]:
     """The arrival of first turns, the wait of later ones."""
-    return (np.where(turns.arrival_ps >= 0, turns.arrival_ps, turns.wait_ps) / PS_PER_S).round(6).tolist()
+    found: list[float] = (np.where(turns.arrival_ps >= 0, turns.arrival_ps, turns.wait_ps) / PS_PER_S).round(6).tolist()
+    return found
 
 
 def mooncake_row(at_ms: int, prompt: int, output: int, *ids: int) -> dict[str, object]:
     return {"timestamp": at_ms, "input_length": prompt, "output_length": output, "hash_ids": ids}
 
 
-SPAN = {
+SPAN: dict[str, Any] = {
     "traceId": "aa",
     "startTimeUnixNano": "1700000000000000000",
     "endTimeUnixNano": "1700000002000000000",
