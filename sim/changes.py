@@ -49,7 +49,7 @@ _SPEC_KEYS: Final = frozenset(f.alias or name for name, f in SpecYaml.model_fiel
 
 
 def changed(document: Document, changes: Changes) -> Document:
-    """Raises `ConfigError` for a field that cannot be there; whether a value fits is for whoever checks the document."""
+    """Raises `ConfigError` for a field that cannot be there; whether a value fits is told later."""
     if not changes:
         return document
     value, faults = deepcopy(document.value), list[Fault]()
@@ -74,8 +74,6 @@ def put(value: Any, parts: list[str | int], new: object) -> None:  # noqa: ANN40
             value = value[part]
         else:
             raise TypeError(part)
-    if isinstance(value, dict) != isinstance(last, str) or not isinstance(value, dict | list):
+    if (isinstance(value, dict), isinstance(last, str)) not in {(True, True), (False, False)}:
         raise TypeError(last)
-    if isinstance(value, list) and not 0 <= int(last) < len(value):
-        raise IndexError(last)
     value[last] = new

@@ -25,7 +25,7 @@ def of_mean(values: Sequence[float], level: float) -> Interval | None:
 
 
 def quantile(level: float, freedom: int) -> float:
-    """t with P(|T| < t) = `level` for Student's distribution with `freedom` degrees, to 1e-9, by halving."""
+    """The t with P(|T| < t) = `level` of Student's distribution with `freedom` degrees, to 1e-9, by halving."""
     low, high = 0.0, 1.0
     while within(high, freedom) < level:
         high *= 2

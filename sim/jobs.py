@@ -1,4 +1,4 @@
-"""Many runs: one process or several, one machine or a Ray cluster, always in the same order and with the same reports."""
+"""Many runs, in one process or several or on a Ray cluster: always the same reports in the same order."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor

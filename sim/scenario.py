@@ -1,5 +1,6 @@
 """A scenario: what runs where, under which load. Strict YAML; manifests stand in it, or beside it, as they are."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -16,6 +17,7 @@ from sim.changes import Changes, changed
 from sim.cluster.coldstart import ColdStart
 from sim.cluster.scaledobject import ScaledObject
 from sim.serving import times
+from sim.serving.roofline import roofline, specs
 from sim.serving.times import Engine
 from sim.strict import ConfigError, Document, Fault, Seconds, Strict, check, read
 from sim.workloads import WORKLOADS, Workload
@@ -35,14 +37,36 @@ class EngineYaml(Strict):
     @field_validator("catalog")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in times.load():
+        if engine_of(name) is None:
             known = ", ".join(times.load())
-            raise ValueError(f"no such engine; there are {known}; add one as a file of sim/serving/catalog")
+            raise ValueError(
+                f"no such engine; there are {known}; add one as a file of sim/serving/catalog, or name a roofline by "
+                f"GPU, model, precision and tensor parallelism, such as l40s-llama-3.1-8b-bf16-tp1: GPUs "
+                f"{', '.join(specs('gpus'))}; models {', '.join(specs('models'))}"
+            )
         return name
 
     @property
     def entry(self) -> Engine:
-        return times.load()[self.catalog]
+        engine = engine_of(self.catalog)
+        if engine is None:
+            raise ValueError(f"an engine that is not known is refused when it is read: {self.catalog}")
+        return engine
+
+
+_ROOFLINE: Final = re.compile(r"-(bf16|fp8|fp4)-tp([1248])$")
+
+
+def engine_of(name: str) -> Engine | None:
+    """The catalog's engine of that name, or a roofline where the name says all that one needs."""
+    if name in times.load():
+        return times.load()[name]
+    end = _ROOFLINE.search(name)
+    for gpu in specs("gpus") if end is not None else ():
+        model = name[: end.start()].removeprefix(f"{gpu}-") if end is not None else ""
+        if end is not None and name.startswith(f"{gpu}-") and model in specs("models"):
+            return roofline(gpu, model, int(end[2]), end[1])
+    return None
 
 
 class Nodes(Strict):
@@ -164,12 +188,7 @@ def bundled() -> dict[str, Path]:
 
 def load(path: Path, changes: Changes = ()) -> Scenario:
     """With some fields changed (`sim/changes.py`). Raises `ConfigError` with all that is wrong."""
-    document = read(path)[0]
-    parts = [path]
-    if not isinstance(document.value, dict):
-        raise ConfigError([document.fault((), "want a mapping: name, about, duration, …")])
-    parts += [p for key, kind in _MANIFESTS.items() if (p := _inline(document, key, kind, path.parent))]
-    document = changed(document, changes)
+    document, parts = document_of(path, changes)
     workload, config = _load(document)
     yaml = check(ScenarioYaml, document)
     faults: list[Fault] = []
@@ -182,6 +201,15 @@ def load(path: Path, changes: Changes = ()) -> Scenario:
     texts = [*(p.read_bytes() for p in parts), *(f"{field}={text}".encode() for field, text in changes)]
     digest = sha256(b"".join(texts)).hexdigest()
     return Scenario(path.name, digest, yaml, workload, config, triggers)
+
+
+def document_of(path: Path, changes: Changes) -> tuple[Document, list[Path]]:
+    """With its manifests in place and changed, and the files that it was read from. Raises `ConfigError`."""
+    document = read(path)[0]
+    if not isinstance(document.value, dict):
+        raise ConfigError([document.fault((), "want a mapping: name, about, duration, …")])
+    parts = [path, *(p for key, kind in _MANIFESTS.items() if (p := _inline(document, key, kind, path.parent)))]
+    return changed(document, changes), parts
 
 
 _MANIFESTS: Final = {"scaledObject": "ScaledObject", "pod": "Deployment"}

@@ -8,7 +8,9 @@ import typer
 from sim.commands.usage import Jobs, Json, Ray, Seeds, Set, Trace, UsageError, find, refuse, refusing, seeds_of, write
 
 if TYPE_CHECKING:
-    from sim.report.model import Report
+    from sim.changes import Changes
+
+    Side = tuple[Path, Changes]
 
 
 def compare(
@@ -32,30 +34,33 @@ def compare(
     """Run two scenarios on the same loads, seed by seed, and say what the difference is and how sure that is."""
     from sim.comparison import LoadsDifferError, as_text  # noqa: PLC0415  # --help must not wait for numpy
     from sim.comparison import compare as compared  # noqa: PLC0415
+    from sim.jobs import Job, reports  # noqa: PLC0415
     from sim.measures import MEASURES  # noqa: PLC0415
 
     judged = [name.strip() for name in judge.split(",") if name.strip()]
     if unknown := [name for name in judged if name not in MEASURES]:
         refuse(f"--judge: no such measure: {', '.join(unknown)}; there are {', '.join(MEASURES)}")
     with refusing():
-        names, pairs = _pairs(find(a), b, changes or [], trace, seeds_of(seeds, 2), jobs, ray)
+        first, second, name = _sides(find(a), b, changes or [])
+        both = [job for seed in seeds_of(seeds, 2) for job in (Job(*first, seed, trace), Job(*second, seed, trace))]
+        found = list(reports(both, jobs, ray))
     try:
-        found = compared(names, pairs, level, judged, margin / 100)
+        result = compared(
+            (first[0].name, name), list(zip(found[::2], found[1::2], strict=True)), level, judged, margin / 100
+        )
     except LoadsDifferError as e:
         refuse(str(e))
     if json is not None:
-        write(found.to_json(), json)
+        write(result.to_json(), json)
     if json != "-":
-        typer.echo(as_text(found, {name: measure.about for name, measure in MEASURES.items()}))
-    if found.regressions:
+        typer.echo(as_text(result, {name: measure.about for name, measure in MEASURES.items()}))
+    if result.regressions:
         raise typer.Exit(1)
 
 
-def _pairs(
-    a: Path, b: str | None, sets: list[str], trace: Path | None, seeds: list[int], processes: int, ray: str | None
-) -> tuple[tuple[str, str], list[tuple["Report", "Report"]]]:
+def _sides(a: Path, b: str | None, sets: list[str]) -> tuple["Side", "Side", str]:
+    """A and B, both checked, and what to call B."""
     from sim.changes import parse, short  # noqa: PLC0415  # as above
-    from sim.jobs import Job, reports  # noqa: PLC0415
     from sim.scenario import load  # noqa: PLC0415
 
     changes, other = parse(sets), a if b is None else find(b)
@@ -63,7 +68,5 @@ def _pairs(
         raise UsageError("want a second scenario, or --set FIELD=VALUE for what B changes in A")
     load(a)
     load(other, changes)
-    jobs = [job for seed in seeds for job in (Job(a, (), seed, trace), Job(other, changes, seed, trace))]
-    found = list(reports(jobs, processes, ray))
-    with_ = "".join(f" {short(field)}={text}" for field, text in changes)
-    return (a.name, other.name + with_), list(zip(found[::2], found[1::2], strict=True))
+    name = " ".join([other.name, *(f"{short(field)}={text}" for field, text in changes)])
+    return (a, ()), (other, changes), name
