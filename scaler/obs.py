@@ -7,7 +7,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from scaler.policy.base import Decision
-from scaler.signals.reading import Missing, Reading
+from scaler.signals.reading import Missing, Reading, Sample
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -72,6 +72,8 @@ class Observer:
             current=decision.current,
             hpa=decision.hpa,
             readings={str(name): _shown(reading) for name, reading in sorted(readings.items())},
+            measured_at_s={str(name): r.at_s for name, r in sorted(readings.items()) if isinstance(r, Sample)},
+            pods={str(n): r.pods for n, r in sorted(readings.items()) if isinstance(r, Sample) and r.pods is not None},
             steps=[str(step) for step in decision.steps],
             took_s=round(took_s, 4),
         )

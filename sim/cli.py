@@ -62,6 +62,10 @@ def run(
     json: Annotated[
         bool, typer.Option("--json", help="Print the whole report as JSON instead of the summary.")
     ] = False,
+    record: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, metavar="FILE", help="Write what a live scaler would have logged, for `replay`."),
+    ] = None,
     changes: Annotated[int, typer.Option(min=0, help="How many scale events the summary lists.")] = 12,
     engine: Annotated[Engine, typer.Option(help="Which of the two engines serves; their reports are equal.")] = (
         Engine.COMPILED
@@ -72,8 +76,10 @@ def run(
     from rich.console import Console  # noqa: PLC0415  # as above
 
     from sim.cluster.placed import EngineFitError  # noqa: PLC0415
+    from sim.journal import Journal  # noqa: PLC0415
+    from sim.recording import write as write_recording  # noqa: PLC0415
     from sim.report.terminal import show  # noqa: PLC0415
-    from sim.run import EngineKind, load, simulate  # noqa: PLC0415
+    from sim.run import EngineKind, finish, load, prepare  # noqa: PLC0415
     from sim.serving.jit import compiled_before  # noqa: PLC0415
     from sim.strict import ConfigError  # noqa: PLC0415
     from sim.workloads.trace import TraceError  # noqa: PLC0415
@@ -81,9 +87,13 @@ def run(
     if engine is Engine.COMPILED and not compiled_before():
         typer.echo("compiling the engine, once on this machine (about 20 s) …", err=True)
     try:
-        report = simulate(load(path), seed=seed, trace=trace, engine=EngineKind(engine.value))
+        run_ = prepare(load(path), seed, trace, EngineKind(engine.value), Journal() if record is not None else None)
+        report = finish(run_)
     except (ConfigError, TraceError, EngineFitError) as e:
         _refuse(str(e))
+    if record is not None and run_.control.journal is not None:
+        with record.open("w", encoding="utf-8") as file:
+            write_recording(run_.control.journal, run_.world, file)
     if json:
         sys.stdout.write(report.to_json())
     else:

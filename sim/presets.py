@@ -5,7 +5,7 @@ from string import Template
 from types import MappingProxyType
 from typing import Final
 
-# chat: answers that people read; sizes as in Azure's conversation trace of 2023 (Patel et al., ISCA 2024), prompts 1,020
+# chat: what people read; sizes as in Azure's conversation trace of 2023 (Patel et al., ISCA 2024), prompts 1,020
 # and answers 129 tokens in the median. code: Azure's code trace, prompts 1,469 and answers 13, in bursts. agent:
 # TraceLab (arXiv 2606.30560), see sim/workloads/agents.py.
 LOADS: Final[Mapping[str, str]] = MappingProxyType(

@@ -16,7 +16,7 @@ from sim.serving.pool import Pool
 from sim.serving.reference import ReferencePool
 from sim.world import World
 
-__all__ = ["EngineKind", "Run", "load", "prepare", "simulate"]
+__all__ = ["EngineKind", "Run", "finish", "load", "prepare", "simulate"]
 
 ROWS: Final = 120  # of a time line
 SHORTEST_STEP_S: Final = 15.0
@@ -58,14 +58,14 @@ def prepare(
     return Run(world, control, recorder)
 
 
-def simulate(
-    scenario: Scenario,
-    seed: int,
-    trace: Path | None = None,
-    engine: EngineKind = EngineKind.COMPILED,
-    journal: Journal | None = None,
-) -> Report:
-    """Raises `TraceError` for a trace that cannot be used, `BrokenLawError` where the simulator is wrong."""
-    run = prepare(scenario, seed, trace, engine, journal)
-    run.world.run(scenario.yaml.duration)
+def finish(run: Run) -> Report:
+    """Raises `EngineFitError`, and `BrokenLawError` where the simulator is wrong."""
+    run.world.run(run.world.scenario.yaml.duration)
     return summarise(run.world, run.recorder)
+
+
+def simulate(
+    scenario: Scenario, seed: int, trace: Path | None = None, engine: EngineKind = EngineKind.COMPILED
+) -> Report:
+    """Raises `TraceError` for a trace that cannot be used, and as `finish`."""
+    return finish(prepare(scenario, seed, trace, engine))

@@ -230,6 +230,22 @@ def _inline(document: Document, key: str, kind: str, folder: Path) -> Path | Non
     raise ConfigError([document.fault((key,), f"there is no {kind} in {text}")])
 
 
+def manifest(path: Path) -> tuple[ScaledObject, tuple[Trigger, ...]]:
+    """The ScaledObject of a file, by itself or as a scenario has it. Raises `ConfigError`."""
+    documents = read(path)
+    found = next((d for d in documents if isinstance(d.value, dict) and d.value.get("kind") == "ScaledObject"), None)
+    if found is None:
+        if "scaledObject" not in (documents[0].value if isinstance(documents[0].value, dict) else ()):
+            raise ConfigError([documents[0].fault((), "there is no ScaledObject in it")])
+        scenario = load(path)
+        return scenario.yaml.scaled_object, scenario.triggers
+    scaled_object, faults = check(ScaledObject, found), list[Fault]()
+    triggers = tuple(_triggers(found, scaled_object, faults, ("spec", "triggers")))
+    if faults:
+        raise ConfigError(faults)
+    return scaled_object, triggers
+
+
 def _load(document: Document) -> tuple[Workload, Strict]:
     given = document.value.get("workload")
     kind = given.get("kind") if isinstance(given, dict) else None
@@ -243,14 +259,18 @@ def _load(document: Document) -> tuple[Workload, Strict]:
         raise ConfigError([Fault(f.file, f.line, f"workload.{f.field}".rstrip("."), f.rule) for f in e.faults]) from e
 
 
-def _triggers(document: Document, scaled_object: ScaledObject, faults: list[Fault]) -> list[Trigger]:
+def _triggers(
+    document: Document,
+    scaled_object: ScaledObject,
+    faults: list[Fault],
+    where: tuple[str, ...] = ("scaledObject", "spec", "triggers"),
+) -> list[Trigger]:
     triggers = list[Trigger]()
     for i, trigger in enumerate(scaled_object.spec.triggers):
         try:
             triggers.append(Trigger.parse(trigger.metadata))
         except TriggerError as e:
-            where = ("scaledObject", "spec", "triggers", i, "metadata")
-            faults += [document.fault(where, fault) for fault in e.faults]
+            faults += [document.fault((*where, i, "metadata"), fault) for fault in e.faults]
     return triggers
 
 

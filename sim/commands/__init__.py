@@ -6,10 +6,11 @@ from sim.commands.compare import compare
 from sim.commands.explain import explain
 from sim.commands.init import init
 from sim.commands.recommend import recommend
+from sim.commands.replay import replay
 from sim.commands.sweep import sweep
 from sim.commands.validate import validate
 
 
 def register(app: typer.Typer) -> None:
-    for command in (compare, explain, init, recommend, sweep, validate):
+    for command in (compare, explain, init, recommend, replay, sweep, validate):
         app.command()(command)

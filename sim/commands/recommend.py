@@ -1,4 +1,4 @@
-"""`slicewise sim recommend SCENARIO > scaledobject.yaml`. Exit codes: 0 found, 1 nothing keeps the target, 2 wrong usage."""
+"""`slicewise sim recommend SCENARIO`. Exit codes: 0 found, 1 nothing that was tried keeps the target, 2 wrong usage."""
 
 from typing import Annotated
 
