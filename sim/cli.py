@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from sim.commands import register
+from sim.commands.usage import write
 from sim.migpack.command import mig
 from sim.packing.command import pack
 
@@ -66,6 +67,9 @@ def run(
         Path | None,
         typer.Option(dir_okay=False, metavar="FILE", help="Write what a live scaler would have logged, for `replay`."),
     ] = None,
+    html: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write the report as one HTML file that needs no network.")
+    ] = None,
     changes: Annotated[int, typer.Option(min=0, help="How many scale events the summary lists.")] = 12,
     engine: Annotated[Engine, typer.Option(help="Which of the two engines serves; their reports are equal.")] = (
         Engine.COMPILED
@@ -78,6 +82,7 @@ def run(
     from sim.cluster.placed import EngineFitError  # noqa: PLC0415
     from sim.journal import Journal  # noqa: PLC0415
     from sim.recording import write as write_recording  # noqa: PLC0415
+    from sim.report.html import to_html  # noqa: PLC0415
     from sim.report.terminal import show  # noqa: PLC0415
     from sim.run import EngineKind, finish, load, prepare  # noqa: PLC0415
     from sim.serving.jit import compiled_before  # noqa: PLC0415
@@ -94,6 +99,8 @@ def run(
     if record is not None and run_.control.journal is not None:
         with record.open("w", encoding="utf-8") as file:
             write_recording(run_.control.journal, run_.world, file)
+    if html is not None:
+        write(to_html(report), html)
     if json:
         sys.stdout.write(report.to_json())
     else:

@@ -48,6 +48,11 @@ class Control:
         kernel.at(round(phases[1] * yaml.scaled_object.spec.polling_interval, 3), Rank.KEDA, self._poll)
         kernel.at(round(phases[2] * yaml.hpa.sync_period, 3), Rank.HPA, self._sync)
 
+    def desired(self) -> int | None:
+        """What the scaler answers now: the highest of its triggers that know."""
+        answers = (one.decision.replicas for one in self.scaler.published.values())
+        return max((replicas for replicas in answers if replicas is not None), default=None)
+
     # -- metrics -------------------------------------------------------------------------------------------------------
 
     def _scrape(self) -> None:

@@ -51,7 +51,7 @@ def prepare(
     pool: Pool = CompiledPool(turns) if engine is EngineKind.COMPILED else ReferencePool(turns)
     world = World(scenario, seed, pool)
     control = Control(world, journal)
-    recorder = Recorder(world, max(SHORTEST_STEP_S, yaml.duration / ROWS))
+    recorder = Recorder(world, max(SHORTEST_STEP_S, yaml.duration / ROWS), control.desired)
     world.scale_to(yaml.start_replicas, "start", "startReplicas of the scenario")
     control.start()
     recorder.start()

@@ -7,10 +7,11 @@ from sim.commands.explain import explain
 from sim.commands.init import init
 from sim.commands.recommend import recommend
 from sim.commands.replay import replay
+from sim.commands.report import report
 from sim.commands.sweep import sweep
 from sim.commands.validate import validate
 
 
 def register(app: typer.Typer) -> None:
-    for command in (compare, explain, init, recommend, replay, sweep, validate):
+    for command in (compare, explain, init, recommend, replay, report, sweep, validate):
         app.command()(command)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sim.cluster.coldstart import STAGES
 from sim.cluster.deployment import Pod
-from sim.report import laws
+from sim.report import laws, places
 from sim.report.model import (
     Attainment,
     Change,
@@ -36,6 +36,7 @@ from sim.world import ScaleEvent, World
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Rows = NDArray[np.int64] | slice
 
 NOT_MODELLED: Final = (
     "network, gateway and tokenizer time; routing is exact least outstanding, sessions stay where they were",
@@ -57,15 +58,13 @@ class Times:
     turns: Turns
     outside_s: float
 
-    def first(self) -> Floats:
-        return self._between(self.outcome.arrival_ps, self.outcome.first_ps, self.outside_s)
-
-    def done(self, rows: NDArray[np.int64] | None = None) -> Floats:
+    def first(self, rows: Rows = slice(None)) -> Floats:
         """Of all, or of some."""
-        begin_ps, end_ps = self.outcome.arrival_ps, self.outcome.done_ps
-        if rows is not None:
-            begin_ps, end_ps = begin_ps[rows], end_ps[rows]
-        return self._between(begin_ps, end_ps, self.outside_s)
+        return self._between(self.outcome.arrival_ps[rows], self.outcome.first_ps[rows], self.outside_s)
+
+    def done(self, rows: Rows = slice(None)) -> Floats:
+        """Of all, or of some."""
+        return self._between(self.outcome.arrival_ps[rows], self.outcome.done_ps[rows], self.outside_s)
 
     def waiting(self) -> Floats:
         return self._between(self.outcome.arrival_ps, self.outcome.scheduled_ps, 0.0)
@@ -126,6 +125,8 @@ def summarise(world: World, recorder: Recorder) -> Report:
         promises=_promises(world, attainment, gpus, replicas),
         changes=[_change(event) for event in world.scale_events],
         time_line=line,
+        nodes=places.nodes(world),
+        pods=places.pods(world),
         laws=laws.check(world, requests, int(arrived.sum())),
         honesty=_honesty(world),
     )
@@ -203,9 +204,9 @@ def _time_line(recorder: Recorder, times: Times, judged: Flags, kept: Flags) -> 
     finished = _bins(outcome.done_ps, step_s, len(rows))
     order = np.argsort(finished, kind="stable")
     edges = np.searchsorted(finished[order], np.arange(len(rows) + 1))
-    late: list[float | None] = [
-        rounded(np.quantile(times.done(order[a:b]), 0.95)) if b > a else None for a, b in pairwise(edges)
-    ]
+    ends = list(pairwise(edges))
+    late = [_p95(times.done(order[a:b])) for a, b in ends]
+    first = [_p95(times.first(order[a:b])) for a, b in ends]
     good = np.bincount(bins[judged & kept], minlength=len(rows))
     count = np.bincount(bins[judged], minlength=len(rows))
     return TimeLine(
@@ -215,15 +216,27 @@ def _time_line(recorder: Recorder, times: Times, judged: Flags, kept: Flags) -> 
         queued=[r.queued for r in rows],
         running=[r.running for r in rows],
         sessions=[r.sessions for r in rows],
+        desired=[r.desired for r in rows],
         wanted=[r.wanted for r in rows],
         ready=[r.ready for r in rows],
         starting=[r.starting for r in rows],
         pending=[r.pending for r in rows],
         kv_used=[None if r.kv_used is None else rounded(r.kv_used) for r in rows],
         gpus_used=[rounded(r.gpus_used) for r in rows],
+        dropped=_steps([r.dropped for r in rows]),
+        prefix_computed_again=_steps([r.prefix_computed_again for r in rows]),
+        p95_first_token_s=first,
         p95_end_to_end_s=late,
         kept_share=[rounded(g / c) if c else None for g, c in zip(good, count, strict=True)],
     )
+
+
+def _p95(seconds: Floats) -> float | None:
+    return rounded(np.quantile(seconds, 0.95)) if len(seconds) else None
+
+
+def _steps(sums: Sequence[int]) -> list[int]:
+    return [after - before for before, after in pairwise([0, *sums])]
 
 
 def _bins(instants_ps: NDArray[np.int64], step_s: float, rows: int) -> NDArray[np.int16]:
