@@ -44,7 +44,7 @@ function duration(seconds) {
   return s ? `${m} min ${s} s` : `${m} min`;
 }
 
-const percent = (share, digits = 1) => (share === null || share === undefined ? "?" : `${(100 * share).toFixed(digits)} %`);
+const percent = (share, digits = 1) => (share === null || share === undefined ? "?" : `${(100 * share).toFixed(digits)}\u00a0%`);
 
 const TIMES = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800];
 
