@@ -2,6 +2,7 @@
 
 import typer
 
+from sim.commands.backtest import backtest
 from sim.commands.compare import compare
 from sim.commands.explain import explain
 from sim.commands.init import init
@@ -9,9 +10,11 @@ from sim.commands.recommend import recommend
 from sim.commands.replay import replay
 from sim.commands.report import report
 from sim.commands.sweep import sweep
+from sim.commands.trace import trace
 from sim.commands.validate import validate
 
 
 def register(app: typer.Typer) -> None:
-    for command in (compare, explain, init, recommend, replay, report, sweep, validate):
+    for command in (backtest, compare, explain, init, recommend, replay, report, sweep, validate):
         app.command()(command)
+    app.add_typer(trace)
