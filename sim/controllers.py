@@ -47,12 +47,35 @@ def controllers(recording: Recording, decided: Decided, scaled_object: ScaledObj
     recorded = changes(seen)
     if not recorded:
         return None
-    # where only ticks saw the scale, a change may be a tick old
-    allowed_s = pace.sync_period_s + (0.0 if recording.scale else pace.tick_s)
     today = _Loops(scaled_object, pace, recorded[0], deque(decided)).run(recording.phases)
-    same = [v for _, v in recorded] == [v for _, v in today]
-    late_s = max((abs(a - b) for (a, _), (b, _) in zip(recorded, today, strict=True)), default=0.0) if same else None
-    return Controllers(recorded, today, same, late_s, allowed_s)
+    if recording.scale:
+        late_s = _changes_apart_s(recorded, today)
+        return Controllers(recorded, today, late_s is not None, late_s, pace.sync_period_s)
+    late_s = _ticks_apart_s(seen, today)
+    return Controllers(recorded, today, late_s is not None, late_s, pace.sync_period_s + pace.tick_s)
+
+
+def _changes_apart_s(recorded: Series, today: Series) -> float | None:
+    """Every change was recorded: the same values in the same order, or None."""
+    if [v for _, v in recorded] != [v for _, v in today]:
+        return None
+    return max(abs(a - b) for (a, _), (b, _) in zip(recorded, today, strict=True))
+
+
+def _ticks_apart_s(seen: Series, today: Series) -> float | None:
+    """The scaler's ticks alone saw the scale, and may have missed what did not last.
+
+    Each value that they saw must be one of today's, at most so far away in time; None where it never is.
+    """
+    ends = [at_s for at_s, _ in today[1:]] + [float("inf")]
+    spans = [(at_s, end_s, value) for (at_s, value), end_s in zip(today, ends, strict=True)]
+    worst_s = 0.0
+    for at_s, value in seen:
+        apart_s = [max(from_s - at_s, at_s - to_s, 0.0) for from_s, to_s, v in spans if v == value]
+        if not apart_s:
+            return None
+        worst_s = max(worst_s, min(apart_s))
+    return worst_s
 
 
 @dataclass(slots=True)

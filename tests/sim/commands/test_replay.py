@@ -179,3 +179,19 @@ def test_a_scenario_holds_a_manifest_too(tmp_path: Path) -> None:
     text = SHORT.replace("name: agents\n    namespace: agents\n", "name: chat\n    namespace: agents\n")
     result = sim("replay", live(tmp_path), "--scaled-object", scene(tmp_path, text), "--sync-period", "often")
     assert "--sync-period, --tick, --delay: want a number with its unit" in result.stderr
+
+
+LIVE = Path(__file__).parents[2] / "contract" / "scaler-log.jsonl"
+DEMO = Path(__file__).parents[3] / "slicewise" / "demo" / "scaledobject.yaml"
+
+
+def test_what_a_scaler_really_logged_comes_out_the_same() -> None:
+    """The first twelve minutes of `slicewise demo`: a process of its own, asked over gRPC, reading over HTTP.
+
+    If a policy is changed on purpose, record it anew; the difference belongs into the changelog.
+    """
+    found = printed(sim("replay", LIVE, "--scaled-object", DEMO, "--json", "-"))
+    assert found["evaluations"] == 48
+    assert found["differences"] == []
+    assert found["controllers"]["agree"] is True
+    assert len(found["controllers"]["recorded"]) > 5
