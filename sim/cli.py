@@ -81,8 +81,6 @@ def run(
 
     from sim.cluster.placed import EngineFitError  # noqa: PLC0415
     from sim.journal import Journal  # noqa: PLC0415
-    from sim.recording import write as write_recording  # noqa: PLC0415
-    from sim.report.html import to_html  # noqa: PLC0415
     from sim.report.terminal import show  # noqa: PLC0415
     from sim.run import EngineKind, finish, load, prepare  # noqa: PLC0415
     from sim.serving.jit import compiled_before  # noqa: PLC0415
@@ -97,9 +95,13 @@ def run(
     except (ConfigError, TraceError, EngineFitError) as e:
         _refuse(str(e))
     if record is not None and run_.control.journal is not None:
+        from sim.recording import write as write_recording  # noqa: PLC0415
+
         with record.open("w", encoding="utf-8") as file:
             write_recording(run_.control.journal, run_.world, file)
     if html is not None:
+        from sim.report.html import to_html  # noqa: PLC0415
+
         write(to_html(report), html)
     if json:
         sys.stdout.write(report.to_json())

@@ -1,6 +1,5 @@
 """A scenario: what runs where, under which load. Strict YAML; manifests stand in it, or beside it, as they are."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -16,8 +15,7 @@ from scaler.trigger import Trigger, TriggerError
 from sim.changes import Changes, changed
 from sim.cluster.coldstart import ColdStart
 from sim.cluster.scaledobject import ScaledObject
-from sim.serving import times
-from sim.serving.roofline import roofline, specs
+from sim.engines import engine_of, how_to_name
 from sim.serving.times import Engine
 from sim.strict import ConfigError, Document, Fault, Seconds, Strict, check, read
 from sim.workloads import WORKLOADS, Workload
@@ -38,12 +36,7 @@ class EngineYaml(Strict):
     @classmethod
     def _known(cls, name: str) -> str:
         if engine_of(name) is None:
-            known = ", ".join(times.load())
-            raise ValueError(
-                f"no such engine; there are {known}; add one as a file of sim/serving/catalog, or name a roofline by "
-                f"GPU, model, precision and tensor parallelism, such as l40s-llama-3.1-8b-bf16-tp1: GPUs "
-                f"{', '.join(specs('gpus'))}; models {', '.join(specs('models'))}"
-            )
+            raise ValueError(f"no such engine; {how_to_name()}")
         return name
 
     @property
@@ -52,21 +45,6 @@ class EngineYaml(Strict):
         if engine is None:
             raise ValueError(f"an engine that is not known is refused when it is read: {self.catalog}")
         return engine
-
-
-_ROOFLINE: Final = re.compile(r"-(bf16|fp8|fp4)-tp([1248])$")
-
-
-def engine_of(name: str) -> Engine | None:
-    """The catalog's engine of that name, or a roofline where the name says all that one needs."""
-    if name in times.load():
-        return times.load()[name]
-    end = _ROOFLINE.search(name)
-    for gpu in specs("gpus") if end is not None else ():
-        model = name[: end.start()].removeprefix(f"{gpu}-") if end is not None else ""
-        if end is not None and name.startswith(f"{gpu}-") and model in specs("models"):
-            return roofline(gpu, model, int(end[2]), end[1])
-    return None
 
 
 class Nodes(Strict):
