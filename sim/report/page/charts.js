@@ -111,11 +111,12 @@ function mark(legend, series) {
   label.append(series.name);
 }
 
-// series: {name, values, kind: area | line | bar, color, dash, stack}; limits: {value, name}
+// series: {name, values, points (instead of values, for a line), kind: area | line | bar, color, dash, stack};
+// limits: {value, name}; events: changes of the scale
 function chart(parent, { title, note, times, end, series, format = count, top, stepped = false, height = 150, limits = [], events = [] }) {
   const { panel, legend, svg, x } = frame(parent, title, note, height, end);
   const sums = times.map(() => 0), drawn = [];
-  let highest = Math.max(0, ...limits.map((l) => (l.shown ? l.value : 0)));
+  let highest = Math.max(0, ...limits.map((l) => (l.shown ? l.value : 0)), ...events.map((e) => e.after));
   for (const one of series) {
     const lower = one.stack ? sums.slice() : times.map(() => 0);
     const upper = one.values.map((v, i) => (v === null ? null : v + lower[i]));
@@ -132,7 +133,7 @@ function chart(parent, { title, note, times, end, series, format = count, top, s
   const width = Math.max(1, (x(end) - x(0)) / times.length - 0.6);
   for (const one of drawn) {
     mark(legend, one);
-    const points = times.map((t, i) => [t, one.upper[i]]);
+    const points = one.points ?? times.map((t, i) => [t, one.upper[i]]);
     if (one.kind === "bar") {
       points.forEach(([t, v], i) => {
         if (v) node("rect", { x: x(t) - width, width, y: y(v), height: y(one.lower[i]) - y(v), fill: color(one.color) }, svg);

@@ -28,12 +28,13 @@ function cards() {
     ["First token, P99", duration(latency.first_token_s.p99), `median ${duration(latency.first_token_s.p50)}`],
     ["End to end, P99", duration(latency.end_to_end_s.p99), `median ${duration(latency.end_to_end_s.p50)}`],
     ["Replicas", replicas.mean.toFixed(1), `mean; ${replicas.most} at most, ${replicas.ups} up, ${replicas.downs} down, ${replicas.reversals} reversals`],
-    ["Requests lost", count(lost), `of ${count(requests.arrived)} that came`, lost ? "bad" : "good"],
+    ["Requests lost", count(lost), `of ${count(requests.arrived)}: ${count(requests.dropped)} with their replica, ${count(requests.refused)} longer than the context`, lost ? "bad" : "good"],
   ];
   if (sessions.begun) {
     all.push(["Sessions broken", count(sessions.broken), `of ${count(sessions.begun)} begun, ${count(sessions.finished)} finished`, sessions.broken ? "bad" : "good"]);
     all.push(["Prefix computed again", count(tokens.prefix_computed_again), `tokens; ${percent(reused)} of the prompts came from the cache`]);
   }
+  byId("cards").style.setProperty("--columns", all.length % 4 ? 3 : 4);
   for (const [what, value, more, tone = ""] of all) {
     const card = element("div", { class: `card ${tone}` }, byId("cards"));
     element("div", { class: "what" }, card, what);
@@ -47,6 +48,29 @@ function cards() {
   const held = report.laws.filter((law) => law.holds).length;
   const laws = element("span", { class: `chip ${held === report.laws.length ? "good" : "bad"}` }, byId("verdicts"), `${held} of ${report.laws.length} balances hold`);
   laws.title = report.laws.map((law) => law.name).join("\n");
+}
+
+function asked() {
+  // Each change of the scale at its instant, which is finer than the time line's steps.
+  const points = report.changes.map((change) => [change.at_s, change.after]);
+  return [...points, [end, points.length ? points[points.length - 1][1] : 0]];
+}
+
+function scaleIn(at, all) {
+  const again = line.prefix_computed_again, lost = line.dropped;
+  const events = lost.map((n, i) => ({ at_s: times[i], before: n, after: 0, by: "the end of a replica", why: `${n} requests lost`, steps: [] }));
+  if (again.some((v) => v)) {
+    chart(at, {
+      ...all, title: "What evictions and scale-in cost the sessions", height: 90, events: events.filter((e) => e.before),
+      note: "Prefix tokens computed once more because the cache that held them was evicted, left or killed; ▼ requests that went with a replica.",
+      series: [{ name: "tokens computed again", values: again, kind: "bar", color: "violet" }],
+    });
+  } else if (lost.some((v) => v)) {
+    chart(at, {
+      ...all, title: "What scale-in cost", height: 90, note: "Requests that went with a replica whose grace was over.",
+      series: [{ name: "requests lost", values: lost, kind: "bar", color: "red" }],
+    });
+  }
 }
 
 function charts() {
@@ -65,7 +89,7 @@ function charts() {
       { name: "ready", values: line.ready, kind: "area", stack: true, color: "green" },
       { name: "starting", values: line.starting, kind: "area", stack: true, color: "amber" },
       { name: "waiting for a place", values: line.pending, kind: "area", stack: true, color: "red" },
-      { name: "asked for by the scale", values: line.wanted, kind: "line", color: "ink" },
+      { name: "asked for by the scale", values: line.wanted, points: asked(), kind: "line", color: "ink" },
       { name: "what the scaler answers", values: line.desired, kind: "line", dash: true, color: "blue" },
     ],
   });
@@ -83,14 +107,7 @@ function charts() {
     note: `Share of the requests that came in each step and missed ${limitText()}.`,
     series: [{ name: "missed", values: line.kept_share.map((v) => (v === null ? null : 1 - v)), kind: "bar", color: "red" }],
   });
-  if (line.prefix_computed_again.some((v) => v) || line.dropped.some((v) => v)) {
-    chart(at, {
-      ...all, title: "What scale-in cost the sessions", height: 90,
-      note: "Prefix tokens computed once more because the cache that held them was evicted, left or killed; ▼ requests that went with a replica.",
-      series: [{ name: "tokens computed again", values: line.prefix_computed_again, kind: "bar", color: "violet" }],
-      events: line.dropped.map((n, i) => ({ at_s: times[i], before: n, after: 0, by: "the end of a replica", why: `${n} requests lost`, steps: [] })).filter((e) => e.before),
-    });
-  }
+  scaleIn(at, all);
   chart(at, {
     ...all, title: "Memory and GPUs in use", format: (v) => percent(v, 0), top: 1, height: 100,
     note: "KV cache of the ready replicas held by running requests; GPUs of the cluster held by pods.",
