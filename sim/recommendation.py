@@ -55,4 +55,4 @@ def manifest(path: Path, sweep: Sweep, chosen: Variant, seeds: Sequence[int]) ->
 def _told(variant: Variant) -> str:
     attainment, hours, broken = (variant.means[m] for m in ("attainment", "gpu_hours", "sessions_broken"))
     share = "?" if attainment is None else f"{100 * attainment:.2f} %"
-    return f"{share} in the SLO for {hours or 0:.2f} GPU hours, {broken or 0:g} sessions broken"
+    return f"{share} in the SLO for {hours or 0:.2f} GPU hours, {broken or 0:.3g} sessions broken"

@@ -194,10 +194,11 @@ def as_text(sweep: Sweep, rows: int) -> str:
     rest = [v for v in sweep.variants if v not in front]
     shown = front + sorted(rest, key=lambda v: (-v.seeds, v.score(sweep.target)))[: max(0, rows - len(front))]
     columns = ("attainment", "gpu_hours", "first_token_p99_s", "sessions_broken", "reversals")
-    lines = [f"{'':<2}{'':<52}{'seeds':>6}" + "".join(f"{c:>19}" for c in columns)]
+    wide = max((len(v.name) for v in shown), default=0)
+    lines = [f"{'':<2}{'':<{wide}}{'seeds':>7}" + "".join(f"{c:>19}" for c in columns)]
     for variant in shown:
         values = "".join(f"{'?' if (m := variant.means[c]) is None else f'{m:.5g}':>19}" for c in columns)
-        lines.append(f"{'*' if variant in front else '':<2}{variant.name:<52}{variant.seeds:>6}{values}")
+        lines.append(f"{'*' if variant in front else '':<2}{variant.name:<{wide}}{variant.seeds:>7}{values}")
     left = len(sweep.variants) - len(shown)
     lines.append("* no other variant keeps the SLO better for less" + (f"; {left} more in --json" if left else ""))
     lines += [f"refused: {' '.join(f'{short(f)}={t}' for f, t in c)}: {why}" for c, why in sweep.refused]

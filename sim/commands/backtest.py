@@ -32,7 +32,7 @@ def backtest(
         float | None, typer.Option(help="Unix time at which the simulation begins; default: the first sample of rates.")
     ] = None,
     changes: Set = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the requests, which rates alone do not tell.")] = 0,
     json: Json = None,
 ) -> None:
     """Rehearse recorded days: how far is the model from what really ran, and what would --set have changed?"""
