@@ -15,6 +15,7 @@ from typing import Final
 Row = tuple[str, float, str]
 BENCHMARKS: Final = {
     "getmetrics": "bench.getmetrics",
+    "collect": "bench.collect",
     "verbs": "bench.verbs",
     "simulate": "bench.simulate",
     "packing": "bench.packing",

@@ -7,12 +7,14 @@ from typing import Any, Self
 import pytest
 from prometheus_client import CollectorRegistry
 
+from scaler.access import Access
 from scaler.engine import Engine, FullError, Limits, Published
 from scaler.obs import Observer
 from scaler.signals.reading import Missing, ReadingName
+from scaler.sources.guarded import Guarded
 from scaler.trigger import TriggerError
 from tests.fakes.clock import ManualClock, settle
-from tests.fakes.source import EVERYTHING, ScriptedSource
+from tests.fakes.source import ScriptedSource
 
 QUEUE = {"policy": "queue", "queuePerReplica": "1", "workload": "chat", "stabilizationDown": "0s"}
 LOAD = {"queue": 5.0, "running": 0.0, "replicas": 3.0, "ready": 3.0}
@@ -23,12 +25,12 @@ def limits(**changed: object) -> Limits:
     usual: dict[str, object] = {
         "tick_s": 15.0,
         "delay_s": 1.0,
-        "source_timeout_s": 10.0,
         "first_answer_s": 5.0,
         "forget_after_s": 100.0,
         "max_objects": 3,
-        "backends": frozenset({"default"}),
+        "backends": {"default": Access(roles=frozenset({"metrics"}))},
         "presets": frozenset({"vllm"}),
+        "dependencies": frozenset({"vectors"}),
         "reads_cluster": True,
     }
     return Limits(**{**usual, **changed})  # type: ignore[arg-type]  # a table of overrides
@@ -41,9 +43,8 @@ class House:
         self.clock = clock or ManualClock(START_S)
         self.source = source
         self.registry = CollectorRegistry()
-        sources = [(EVERYTHING, source)]
         self.engine = Engine(
-            sources, limits(**changed), Observer(self.registry), clock=self.clock, sleep=self.clock.sleep
+            None, [source], limits(**changed), Observer(self.registry), clock=self.clock, sleep=self.clock.sleep
         )
         self._ticking: asyncio.Task[None] | None = None
 
@@ -113,9 +114,9 @@ async def test_a_tick_that_takes_too_long_leaves_out_those_it_covers() -> None:
 
 async def test_the_first_of_several_sources_gives_a_reading_and_the_name() -> None:
     clock = ManualClock(START_S)
-    cluster, metrics = ScriptedSource({"replicas": 3.0, "ready": 3.0}, workload="chat"), ScriptedSource(LOAD)
     both = frozenset({ReadingName.REPLICAS, ReadingName.READY})
-    engine = Engine([(both, cluster), (EVERYTHING, metrics)], limits(), Observer(CollectorRegistry()), clock=clock)
+    cluster, metrics = ScriptedSource({"replicas": 3.0, "ready": 3.0}, "chat", both), ScriptedSource(LOAD)
+    engine = Engine(cluster, [metrics], limits(), Observer(CollectorRegistry()), clock=clock)
     await engine.decide("agents", "so", {"queuePerReplica": "1"})
     assert [(names, subject.workload) for names, subject, _ in cluster.asked] == [(both, None)]
     assert [(names, subject.workload) for names, subject, _ in metrics.asked] == [
@@ -129,21 +130,21 @@ async def test_the_first_of_several_sources_gives_a_reading_and_the_name() -> No
 
 async def test_a_source_that_hangs_is_missing_and_others_are_not_lost() -> None:
     clock = ManualClock(START_S)
-    cluster, metrics = ScriptedSource(LOAD), ScriptedSource()
-    metrics.hangs = True
     both = frozenset({ReadingName.REPLICAS, ReadingName.READY})
-    sources = [(both, cluster), (EVERYTHING, metrics)]
-    engine = Engine(sources, limits(source_timeout_s=0.01), Observer(CollectorRegistry()), clock=clock)
+    cluster, metrics = ScriptedSource(LOAD, provides=both), ScriptedSource()
+    metrics.hangs = True
+    guarded = Guarded("default", metrics, timeout_s=0.01, clock=clock)
+    engine = Engine(cluster, [guarded], limits(), Observer(CollectorRegistry()), clock=clock)
     decision = (await engine.decide("agents", "chat", QUEUE)).decision
     assert (decision.replicas, decision.current) == (3, 3)
-    assert "queue: not read within 0.01 s" in decision.steps[0].why
+    assert "queue: backend 'default': not read within 0.01 s" in decision.steps[0].why
     await engine.close()
 
 
 async def test_a_first_evaluation_that_is_late_answers_not_known_and_is_there_for_the_next_call() -> None:
     clock, source = ManualClock(START_S), ScriptedSource(LOAD)
     source.hangs = True
-    engine = Engine([(EVERYTHING, source)], limits(first_answer_s=0.01), Observer(CollectorRegistry()), clock=clock)
+    engine = Engine(None, [source], limits(first_answer_s=0.01), Observer(CollectorRegistry()), clock=clock)
     decision = (await engine.decide("agents", "chat", QUEUE)).decision
     assert (decision.replicas, decision.active) == (None, False)
     assert str(decision.steps[0]) == "no-answer: ? -> ? (the first evaluation has not ended within 0.01 s)"
@@ -159,7 +160,7 @@ async def test_calls_at_once_about_a_new_trigger_share_its_first_evaluation() ->
 
 async def test_an_answer_that_is_too_old_is_none() -> None:
     clock, source = ManualClock(START_S), ScriptedSource(LOAD)
-    engine = Engine([(EVERYTHING, source)], limits(), Observer(CollectorRegistry()), clock=clock)
+    engine = Engine(None, [source], limits(), Observer(CollectorRegistry()), clock=clock)
     await engine.decide("agents", "chat", QUEUE)
     clock.now_s = 990.0 + 61.0
     assert (await engine.decide("agents", "chat", QUEUE)).decision.replicas == 5
@@ -225,8 +226,19 @@ async def test_news_come_with_each_evaluation() -> None:
 @pytest.mark.parametrize(
     ("metadata", "changed", "want"),
     [
-        pytest.param(QUEUE | {"backend": "us"}, {}, "'backend': this server knows default (got 'us')", id="backend"),
+        pytest.param(
+            QUEUE | {"backend": "us"},
+            {},
+            "this server knows default (got 'us')",
+            id="backend",
+        ),
         pytest.param(QUEUE | {"preset": "tgi"}, {}, "'preset': this server knows vllm (got 'tgi')", id="preset"),
+        pytest.param(
+            QUEUE | {"dependsOn": "vectors,llm"},
+            {},
+            "'dependsOn': this server knows vectors (got 'llm')",
+            id="dependency",
+        ),
         pytest.param(
             QUEUE | {"maxAge": "20s"}, {}, "want at least 30s (got '20s')", id="maxAge shorter than two ticks"
         ),
@@ -237,7 +249,10 @@ async def test_news_come_with_each_evaluation() -> None:
             id="no workload and nobody to ask",
         ),
         pytest.param(
-            {"backend": "us", "queuePerReplica": "x"}, {}, "'backend': this server knows", id="faults of both kinds"
+            {"backend": "us", "queuePerReplica": "x"},
+            {},
+            "'backend': for namespace 'agents'",
+            id="faults of both kinds",
         ),
     ],
 )

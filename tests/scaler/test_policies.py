@@ -7,13 +7,16 @@ import pytest
 from scaler.policy import POLICIES
 from scaler.policy.base import MAX_REPLICAS, Policy, Recommendation, Step, View, replicas_for
 from scaler.policy.composite import Composite
+from scaler.policy.kv import KvCache
 from scaler.policy.latency import Latency
-from scaler.policy.queue import QueueItems, QueueSeconds
+from scaler.policy.queue import MESSAGES, QueueItems, QueueSeconds
 from scaler.policy.sessions import Sessions
 from scaler.policy.tokens import Tokens
 from scaler.signals.reading import Missing, Reading, ReadingName, Sample
 
 ITEMS = QueueItems(per_replica=4)
+MESSAGE_ITEMS = QueueItems(per_replica=4, of=MESSAGES)
+KV = KvCache(share=0.8)
 WORK = QueueSeconds(work_s=30, slots=8)
 SESSIONS = Sessions(per_replica=16)
 TOKENS = Tokens(per_s_per_replica=100)
@@ -58,6 +61,10 @@ def rules(recommendation: Recommendation) -> list[str]:
         pytest.param(WORK, {"queue": 0, "running": 0}, 0, 0, id="work: nothing at all: zero"),
         pytest.param(WORK, {"running": 9}, 2, 1, id="work: the queue is not known: at least what runs"),
         pytest.param(WORK, {}, None, 2, id="work: nothing known: no recommendation"),
+        pytest.param(MESSAGE_ITEMS, {"backlog": 28, "taken": 12, "queue": 900}, 10, 0, id="items: of a message queue"),
+        pytest.param(KV, {"kv_usage": 2.4}, 3, 0, id="kv: 2.4 caches in use, 0.8 of one a replica"),
+        pytest.param(KV, {"kv_usage": 0}, 0, 0, id="kv: nothing held: zero"),
+        pytest.param(KV, {}, None, 1, id="kv: nothing known: no recommendation"),
         pytest.param(SESSIONS, {"sessions": 33}, 3, 0, id="sessions: the last one opens a replica"),
         pytest.param(SESSIONS, {"sessions": 0}, 0, 0, id="sessions: none: zero"),
         pytest.param(SESSIONS, {}, None, 1, id="sessions: not known: no recommendation"),
