@@ -1,7 +1,7 @@
 """What an evaluation tells: one event in the log and its Prometheus metrics."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -72,8 +72,7 @@ class Observer:
             current=decision.current,
             hpa=decision.hpa,
             readings={str(name): _shown(reading) for name, reading in sorted(readings.items())},
-            measured_at_s={str(name): r.at_s for name, r in sorted(readings.items()) if isinstance(r, Sample)},
-            pods={str(n): r.pods for n, r in sorted(readings.items()) if isinstance(r, Sample) and r.pods is not None},
+            samples={str(n): _told(r) for n, r in sorted(readings.items()) if isinstance(r, Sample)},
             steps=[str(step) for step in decision.steps],
             took_s=round(took_s, 4),
         )
@@ -111,3 +110,9 @@ class Observer:
 
 def _shown(reading: Reading) -> float | str:
     return f"missing: {reading.why}" if isinstance(reading, Missing) else reading.value
+
+
+def _told(sample: Sample) -> dict[str, object]:
+    """All of it but its value, without what is as usual: with `readings` enough to decide once more."""
+    usual = {field.name: field.default for field in fields(Sample)}
+    return {n: v for n in usual if n != "value" and (v := getattr(sample, n)) != usual[n]}

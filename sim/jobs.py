@@ -59,7 +59,7 @@ def reports(jobs: Sequence[Job], processes: int, ray: str | None = None) -> Iter
 def _on_ray(jobs: Sequence[Job], address: str) -> Iterator[Report]:
     """Scenario files and traces must lie under the same paths on every machine."""
     try:
-        import ray  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415  # an extra
+        import ray  # noqa: PLC0415  # an extra
     except ModuleNotFoundError as e:
         raise RayMissingError("--ray needs the Python package ray: pip install 'slicewise[sim,ray]'") from e
     ray.init(address=None if address == "local" else address, log_to_driver=False)

@@ -9,7 +9,7 @@ lines of the log are passed over.
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -95,25 +95,31 @@ def _evaluation(event: Mapping[str, Any], line: int, process: int) -> Evaluation
     steps: Any = event.get("steps")
     if (type(readings), type(steps)) != (dict, list):
         raise ValueError("readings, steps: want an object and a list, as the scaler logs them")
-    measured_at_s, pods = event.get("measured_at_s") or {}, event.get("pods") or {}
+    samples: Any = event.get("samples") or {}
     replicas = event.get("replicas")
     return Evaluation(
         line=line,
         process=process,
         whose=(str(event.get("namespace")), str(event.get("scaled_object")), str(event.get("trigger"))),
         at_s=at_s,
-        readings={n: _reading(n, v, measured_at_s.get(n, at_s), pods.get(n)) for n, v in readings.items()},
+        readings={n: _reading(n, v, {"at_s": at_s} | (samples.get(n) or {})) for n, v in readings.items()},
         replicas=None if replicas is None else _count(replicas),
         active=event.get("active") is True,
         steps=tuple(map(str, steps)),
     )
 
 
-def _reading(name: str, value: object, at_s: object, pods: object) -> Reading:
+def _reading(name: str, value: object, told: Mapping[str, Any]) -> Reading:
+    """`told`: the other fields of a `Sample`, those that were not as usual."""
     if isinstance(value, str):
         return Missing(value.removeprefix(MISSING))
     found = number(value, f"readings.{name}", 0)
-    return Sample(found, number(at_s, f"measured_at_s.{name}"), None if pods is None else _count(pods))
+    if unknown := told.keys() - {field.name for field in fields(Sample)}:
+        raise ValueError(f"samples.{name}: {', '.join(sorted(unknown))} is not known here: written by another version")
+    numbers = {k: number(told[k], f"samples.{name}.{k}") for k in ("at_s", "count") if told.get(k) is not None}
+    if told.get("pods") is not None:
+        _count(told["pods"])
+    return Sample(found, **(dict(told) | numbers))
 
 
 def _count(value: object) -> int:
@@ -152,8 +158,7 @@ def _decided(decision: Decision, readings: Mapping[str, Reading]) -> dict[str, o
         "current": decision.current,
         "hpa": decision.hpa,
         "readings": {n: r.value if isinstance(r, Sample) else MISSING + r.why for n, r in sorted(readings.items())},
-        "measured_at_s": {n: r.at_s for n, r in samples.items()},
-        "pods": {n: r.pods for n, r in samples.items() if r.pods is not None},
+        "samples": {n: {k: v for k, v in asdict(r).items() if k != "value"} for n, r in samples.items()},
         "steps": [str(step) for step in decision.steps],
     }
 

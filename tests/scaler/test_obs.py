@@ -26,8 +26,7 @@ def test_an_evaluation_is_one_event_with_its_whole_story() -> None:
             "current": 3,
             "hpa": 5,
             "readings": {"queue": 5.0, "running": "missing: no series"},
-            "measured_at_s": {"queue": 90.0},
-            "pods": {"queue": 3},
+            "samples": {"queue": {"at_s": 90.0, "pods": 3}},
             "steps": ["queue: 3 -> 5 (5 wait)"],
             "took_s": 0.0123,
         }
