@@ -66,7 +66,10 @@ class Sessions(Base, frozen=True):
 
 
 class Gpus(Base, frozen=True):
-    """Hours of a whole GPU; a pod on a slice counts with the larger of its parts of memory and compute."""
+    """Hours of a whole GPU; a pod on a slice counts with the larger of its parts of memory and compute.
+
+    `fragmented_h`: of what is not held, that which is too small for one more replica.
+    """
 
     starting_h: float
     serving_h: float
@@ -74,6 +77,7 @@ class Gpus(Base, frozen=True):
     total_h: float
     busy_share: float | None
     provisioned_h: float
+    fragmented_h: float
 
 
 class Replicas(Base, frozen=True):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sim.cluster.coldstart import STAGES
 from sim.cluster.deployment import Pod
-from sim.report import laws, places
+from sim.report import fragments, laws, places
 from sim.report.model import (
     Attainment,
     Change,
@@ -91,7 +91,8 @@ def summarise(world: World, recorder: Recorder) -> Report:
     judged, kept = _judge(yaml.slo, outcome.status, times, yaml.duration)
     requests, sessions = _requests(outcome.status), _sessions(outcome.status, turns)
     line = _time_line(recorder, times, judged, kept)
-    gpus, replicas = _gpus(world), _replicas(world)
+    lives, replicas = places.pods(world), _replicas(world)
+    gpus = _gpus(world, fragments.fragmented_h(world, lives))
     attainment = _attainment(yaml.slo, judged, kept, line)
     totals = world.pool.totals()
     done = outcome.status == Status.DONE
@@ -126,7 +127,7 @@ def summarise(world: World, recorder: Recorder) -> Report:
         changes=[_change(event) for event in world.scale_events],
         time_line=line,
         nodes=places.nodes(world),
-        pods=places.pods(world),
+        pods=lives,
         laws=laws.check(world, requests, int(arrived.sum())),
         honesty=_honesty(world),
     )
@@ -256,7 +257,7 @@ def spans(pod: Pod, end_s: float) -> tuple[float, float, float]:
     return ready_s - pod.bound_s, deleted_s - ready_s, gone_s - deleted_s
 
 
-def _gpus(world: World) -> Gpus:
+def _gpus(world: World, fragmented_h: float) -> Gpus:
     yaml = world.scenario.yaml
     hours = np.array([[s * p.share / 3600 for s in spans(p, yaml.duration)] for p in world.pods]).reshape(-1, 3)
     starting, serving, draining = hours.sum(axis=0).tolist()
@@ -270,6 +271,7 @@ def _gpus(world: World) -> Gpus:
         total_h=rounded(starting + serving + draining),
         busy_share=rounded(busy_s / replica_s) if replica_s else None,
         provisioned_h=rounded(owned * yaml.duration / 3600),
+        fragmented_h=rounded(min(fragmented_h, owned * yaml.duration / 3600 - starting - serving - draining)),
     )
 
 

@@ -201,7 +201,8 @@ function waste() {
     ["idle, ready", idle, "sky", "a replica waited for requests"],
     ["starting", g.starting_h, "amber", "bound, not ready yet"],
     ["ending", Math.max(0, served - busy - idle), "violet", "draining its last requests"],
-    ["not held", Math.max(0, g.provisioned_h - g.total_h), "grey", "free for others"],
+    ["too small", g.fragmented_h, "red", "not held, and no room for one more replica"],
+    ["not held", Math.max(0, g.provisioned_h - g.total_h - g.fragmented_h), "grey", "free for others"],
   ], (v) => `${v.toFixed(2)} h`);
 }
 
