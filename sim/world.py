@@ -9,7 +9,7 @@ import msgspec
 
 from extender.ledger import Ledger
 from extender.placement import catalog as gpus
-from extender.placement.model import GpuModel, Inventory
+from extender.placement.model import Allocation, GpuModel, Inventory
 from sim.cluster.coldstart import Starter
 from sim.cluster.deployment import Pod, victims
 from sim.cluster.hpa import Scale
@@ -17,7 +17,7 @@ from sim.cluster.kubescheduler import UNSCHEDULABLE_FLUSH_S, Bound, KubeSchedule
 from sim.cluster.placed import Limits, shape_of, share_of
 from sim.kernel import Kernel, Rank
 from sim.scenario import Scenario, demand_of
-from sim.serving.pool import Pool
+from sim.serving.pool import Pool, Shape
 from sim.serving.turns import to_ps
 from sim.streams import stream
 
@@ -163,6 +163,13 @@ class World:
     def _ready(self, pod: Pod) -> None:
         if not pod.alive or pod.node is None or pod.allocation is None:
             return
+        pod.shape = self.shape(pod.allocation, pod.node)
+        pod.slot = self.pool.add(pod.shape)
+        pod.ready_s = self.now_s
+        self._census = None
+
+    def shape(self, allocation: Allocation, node: str) -> Shape:
+        """How the engine runs there. Raises `EngineFitError`."""
         engine = self.scenario.yaml.engine
         limits = Limits(
             max_num_seqs=engine.max_num_seqs,
@@ -170,10 +177,7 @@ class World:
             max_model_len=engine.max_model_len,
             gpu_memory_utilization=engine.gpu_memory_utilization,
         )
-        pod.shape = shape_of(engine.entry, limits, pod.allocation, self.gpu_of[pod.node])
-        pod.slot = self.pool.add(pod.shape)
-        pod.ready_s = self.now_s
-        self._census = None
+        return shape_of(engine.entry, limits, allocation, self.gpu_of[node])
 
     def _delete(self, pod: Pod) -> None:
         pod.deleted_s = self.now_s
