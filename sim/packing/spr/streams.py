@@ -24,20 +24,23 @@ class NodeKinds:
     """An empty node of each kind: what a pod type may land on."""
 
     cpu_milli: IntArray
+    memory_mib: IntArray  # the most that a node of the kind has
     gpu_count: IntArray
 
 
 def node_kinds(nodes: Nodes) -> NodeKinds:
     count = int(nodes.kind_id.max()) + 1
-    cpu, gpus = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
+    cpu, memory, gpus = np.zeros((3, count), dtype=np.int64)
     cpu[nodes.kind_id], gpus[nodes.kind_id] = nodes.cpu_milli, nodes.gpu_count
-    return NodeKinds(cpu, gpus)
+    np.maximum.at(memory, nodes.kind_id, nodes.memory_mib)
+    return NodeKinds(cpu, memory, gpus)
 
 
 def _share_hosted(mix: Mix, kinds: NodeKinds) -> FloatArray:
     """[kind, type] the type's share of the pods, 0 where an empty node of the kind does not hold it."""
     holds = (
         (mix.cpu_milli <= kinds.cpu_milli[:, None])
+        & (mix.memory_mib <= kinds.memory_mib[:, None])
         & (mix.gpu_count <= kinds.gpu_count[:, None])
         & ((mix.kind_mask >> np.arange(kinds.cpu_milli.size)[:, None]) & 1 == 1)
     )
@@ -50,7 +53,7 @@ def sample_streams(mix: Mix, kinds: NodeKinds, seed: int) -> Streams:
     Types are sampled in order of their requests, so that similar ones are neighbours: a systematic sample is then a
     stratified one, and a small change of the mix moves few positions. In order of frequency each redraw was a new draw.
     """
-    order = np.lexsort((mix.kind_mask, mix.cpu_milli, mix.gpu_milli, mix.gpu_count))
+    order = np.lexsort((mix.kind_mask, mix.memory_mib, mix.cpu_milli, mix.gpu_milli, mix.gpu_count))
     request = mix.gpu_milli * mix.gpu_count
     # CPU-only pods are met by nodes of any size all the same.
     size = np.where(request[order] > 0, (kinds.gpu_count[:, None] / GPUS_PER_NODE_MAX) ** NODE_SIZE_POWER, 1.0)
@@ -86,4 +89,5 @@ def _stream_arrays(mix: Mix, types: IntArray, start: IntArray) -> Streams:
                     after = next_smaller[after]
                 next_smaller[i] = after
     count = mix.gpu_count[types].astype(np.int32)
-    return Streams(start, milli, count, cpu, next_smaller, cpu_floor, np.array([CPU_VALUE]))
+    memory = mix.memory_mib[types].astype(np.int32)
+    return Streams(start, milli, count, cpu, memory, next_smaller, cpu_floor, np.array([CPU_VALUE]))
