@@ -14,7 +14,7 @@ from sim.packing.fragmentation import TypicalPods, fgd_score, fragmentation_mill
 from sim.packing.jit import compiled
 from sim.packing.model import FloatArray, IntArray, Nodes, Placement, PodClasses
 from sim.packing.spr.prices import Prices, priced_copies
-from sim.packing.spr.rollout import Streams, rollout_milli
+from sim.packing.spr.rollout import Free, Streams, rollout_milli
 from sim.packing.states import (
     PRICE,
     PRICE_EPOCH,
@@ -81,7 +81,7 @@ def _potential(states: States, state: int, tables: Tables, gpus: IntArray, parti
     if not (known_value and known_price):
         kind, cpu_milli, memory_mib = unpack_state(states, state, gpus)
         if not known_value:
-            reals[state, VALUE] = rollout_milli(tables.streams, kind, cpu_milli, memory_mib, gpus, partial)
+            reals[state, VALUE] = rollout_milli(tables.streams, kind, Free(cpu_milli, memory_mib, gpus), partial)
             words[state, VALUE_EPOCH] = states.epochs[0]
         if not known_price:
             reals[state, PRICE] = priced_copies(tables.prices, kind, cpu_milli, memory_mib, gpus)

@@ -13,7 +13,8 @@ from sim.packing.load import load_nodes, load_pods
 from sim.packing.metrics import Outcome, evaluate
 from sim.packing.model import Experiment, Nodes, Trace
 from sim.packing.recipe import build_experiment
-from sim.packing.table import SCORERS, Run
+from sim.packing.table import Run
+from sim.packing.table import scorer as named
 
 # Every 16th decision is timed by itself, the call from Python and a refresh that falls due included; the others go
 # through in batches, so that watching costs little of what is watched.
@@ -51,7 +52,7 @@ class Result:
 def run_experiment(experiment: Experiment, scorer: str, seed: int) -> Result:
     """Raises `BrokenLawError` if the policy breaks a law of placement: that is a fault of this program."""
     began_s = perf_counter()
-    run = SCORERS[scorer](experiment, seed)
+    run = named(scorer)(experiment, seed)
     decisions_ms = _drive(run, experiment.class_of_arrival.size)
     wall_s = perf_counter() - began_s
     check(experiment, run.placement)

@@ -106,7 +106,7 @@ def unpack_state(states: States, state: int, gpus: IntArray) -> tuple[int, int, 
     rest = high >> np.uint64(44)
     gpus[7] = np.int64(rest & np.uint64(1023))
     gpus[6] = np.int64(rest >> np.uint64(10))
-    return kind, cpu_milli, np.int64(states.words[state, KEY_MEMORY])
+    return kind, cpu_milli, int(states.words[state, KEY_MEMORY])
 
 
 @compiled

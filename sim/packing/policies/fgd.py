@@ -20,7 +20,7 @@ from sim.packing.spr.rollout import Streams
 def fgd_tables(trace: Trace) -> Tables:
     mix = mix_of_counts(trace.classes, trace.counts(), TYPICAL_COVERAGE, memory=False)
     none, few, reals = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int32), np.zeros(0)
-    streams = Streams(np.zeros((1, 2), dtype=np.int64), few, few, few, few, few, few, reals)
+    streams = Streams(np.zeros((1, 2), dtype=np.int64), few, few, few, few, few, few, few, reals)
     prices = Prices(Groups(none, none, none, none, none, none, reals), reals, reals)
     return Tables(by_fragmentation=True, typical=typical_pods(mix), streams=streams, prices=prices)
 

@@ -64,10 +64,12 @@ def gpu_types(mix: Mix) -> GpuTypes:
     columns = [np.ascontiguousarray(keys[first, column]) for column in range(3)]
     start = np.append(first, order.size).astype(np.int64)
     memory_mib = np.maximum(sorted_mix.memory_mib, 1)
-    cpu_per_mib = np.array([
-        float(sorted_mix.share[a:b] @ sorted_mix.cpu_milli[a:b]) / float(sorted_mix.share[a:b] @ memory_mib[a:b])
-        for a, b in pairwise(start)
-    ])
+    cpu_per_mib = np.array(
+        [
+            float(sorted_mix.share[a:b] @ sorted_mix.cpu_milli[a:b]) / float(sorted_mix.share[a:b] @ memory_mib[a:b])
+            for a, b in pairwise(start)
+        ]
+    )
     groups = Groups(columns[0], columns[1], columns[2], start, sorted_mix.cpu_milli, memory_mib, cpu_per_mib)
     return GpuTypes(groups, sorted_mix)
 

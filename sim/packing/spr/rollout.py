@@ -19,7 +19,16 @@ class Streams(NamedTuple):
     memory_mib: npt.NDArray[np.int32]
     next_smaller: npt.NDArray[np.int32]  # the next position that asks for less per GPU
     cpu_floor: npt.NDArray[np.int32]  # the least CPU that is asked for from here to the stream's end
+    memory_floor: npt.NDArray[np.int32]  # and the least memory
     cpu_value: FloatArray  # [1]: milli-GPU per milli-CPU
+
+
+class Free(NamedTuple):
+    """What is free on a node: CPU, memory, and the milli of each GPU in descending order."""
+
+    cpu_milli: int
+    memory_mib: int
+    gpus: IntArray
 
 
 class Room(NamedTuple):
@@ -57,7 +66,7 @@ def _fill_stream(streams: Streams, begin: int, end: int, room: Room) -> float:
     cpu_milli, memory_mib, whole, partial, count = room
     filled = 0.0
     i = begin
-    while i < end and cpu_milli >= streams.cpu_floor[i]:
+    while i < end and cpu_milli >= streams.cpu_floor[i] and memory_mib >= streams.memory_floor[i]:
         asked = streams.cpu_milli[i]
         asked_mib = streams.memory_mib[i]
         milli = streams.gpu_milli[i]
@@ -85,17 +94,16 @@ def _fill_stream(streams: Streams, begin: int, end: int, room: Room) -> float:
 
 
 @compiled
-def rollout_milli(
-    streams: Streams, kind: int, cpu_milli: int, memory_mib: int, gpus: IntArray, partial: IntArray
-) -> float:
-    """V(s): mean over the streams of the milli-GPU that they fill; `gpus` descending, `partial` scratch."""
+def rollout_milli(streams: Streams, kind: int, free: Free, partial: IntArray) -> float:
+    """V(s): mean over the streams of the milli-GPU that they fill; `partial` is scratch."""
+    gpus = free.gpus
     whole = 0
     while whole < 8 and gpus[whole] == 1000:
         whole += 1
     used = whole
     while used < 8 and gpus[used] > 0:
         used += 1
-    room = Room(cpu_milli, memory_mib, whole, partial, used - whole)
+    room = Room(free.cpu_milli, free.memory_mib, whole, partial, used - whole)
     stream_count = streams.start.shape[1] - 1
     filled = 0.0
     for r in range(stream_count):

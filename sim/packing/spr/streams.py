@@ -78,16 +78,17 @@ def _stream_arrays(mix: Mix, types: IntArray, start: IntArray) -> Streams:
     milli = mix.gpu_milli[types].astype(np.int32)
     cpu = mix.cpu_milli[types].astype(np.int32)
     next_smaller = np.zeros(types.size, dtype=np.int32)
-    cpu_floor = cpu.copy()
+    memory = mix.memory_mib[types].astype(np.int32)
+    cpu_floor, memory_floor = cpu.copy(), memory.copy()
     for row in start:
         for begin, end in pairwise(row):
             for i in range(end - 1, begin - 1, -1):
                 after = i + 1
                 if after < end:
                     cpu_floor[i] = min(cpu_floor[i], cpu_floor[after])
+                    memory_floor[i] = min(memory_floor[i], memory_floor[after])
                 while after < end and milli[after] >= milli[i]:
                     after = next_smaller[after]
                 next_smaller[i] = after
     count = mix.gpu_count[types].astype(np.int32)
-    memory = mix.memory_mib[types].astype(np.int32)
-    return Streams(start, milli, count, cpu, memory, next_smaller, cpu_floor, np.array([CPU_VALUE]))
+    return Streams(start, milli, count, cpu, memory, next_smaller, cpu_floor, memory_floor, np.array([CPU_VALUE]))

@@ -24,7 +24,7 @@ from sim.packing.spr.prices import (
     price_table,
     priced_copies,
 )
-from sim.packing.spr.rollout import Streams, rollout_milli
+from sim.packing.spr.rollout import Free, Streams, rollout_milli
 from sim.packing.spr.streams import CPU_VALUE, LENGTH, STREAMS, node_kinds, sample_streams
 from tests.sim.packing.clusters import ANY, KINDS, experiment_of, experiments, nodes_of, trace_of
 
@@ -56,8 +56,9 @@ def filled_milli(streams: Streams, kind: int, cpu: int, memory: int, free: list[
     return total / STREAMS
 
 
-def copies(types: GpuTypes, k: int, kind: int, cpu: int, memory: int, free: list[int]) -> float:
+def copies(types: GpuTypes, k: int, node: tuple[int, int, int, list[int]]) -> float:
     mix = types.mix
+    kind, cpu, memory, free = node
     if not int(mix.kind_mask[k]) >> kind & 1:
         return 0.0
     milli, count = int(mix.gpu_milli[k]), int(mix.gpu_count[k])
@@ -73,16 +74,14 @@ def copies(types: GpuTypes, k: int, kind: int, cpu: int, memory: int, free: list
 
 
 @SLOWLY
-@given(
-    experiment=experiments(), cpu=st.integers(0, 128_000), memory=MEMORY, gpus=GPUS, seed=st.integers(0, 9)
-)
+@given(experiment=experiments(), cpu=st.integers(0, 128_000), memory=MEMORY, gpus=GPUS, seed=st.integers(0, 9))
 def test_a_rollout_takes_each_pod_of_a_stream_that_fits(
     experiment: Experiment, cpu: int, memory: int, gpus: list[int], seed: int
 ) -> None:
     kinds = node_kinds(experiment.nodes)
     streams = sample_streams(mix_of(experiment), kinds, seed)
     for kind in range(kinds.cpu_milli.size):
-        rolled = rollout_milli(streams, kind, cpu, memory, np.array(gpus), np.zeros(8, dtype=np.int64))
+        rolled = rollout_milli(streams, kind, Free(cpu, memory, np.array(gpus)), np.zeros(8, dtype=np.int64))
         assert rolled == pytest.approx(filled_milli(streams, kind, cpu, memory, gpus))
 
 
@@ -112,7 +111,7 @@ def test_priced_copies_are_the_sum_over_types_of_price_times_copies(
     price = np.arange(1.0, types.mix.share.size + 1.0)
     table = price_table(types, price)
     for kind in range(len(KINDS)):
-        expected = sum(p * copies(types, k, kind, cpu, memory, gpus) for k, p in enumerate(price))
+        expected = sum(p * copies(types, k, (kind, cpu, memory, gpus)) for k, p in enumerate(price))
         assert priced_copies(table, kind, cpu, memory, np.array(gpus)) == pytest.approx(expected)
 
 
@@ -125,7 +124,7 @@ def test_copies_of_the_cluster_are_the_sum_over_its_nodes(experiment: Experiment
     columns = (cluster.kind_id, cluster.cpu_free_milli, cluster.memory_free_mib, cluster.gpu_free_milli)
     nodes = list(zip(*(column.tolist() for column in columns), strict=True))
     for k in range(counted.size):
-        assert counted[k] == pytest.approx(sum(copies(types, k, *node) for node in nodes))
+        assert counted[k] == pytest.approx(sum(copies(types, k, node) for node in nodes))
 
 
 @SLOWLY
@@ -158,7 +157,7 @@ def test_a_decision_takes_the_node_with_the_most_potential_after_it(
 
     def potential(kind: int, cpu: int, memory: int, free: list[int]) -> float:
         ordered = np.array(sorted(free, reverse=True))
-        rolled = rollout_milli(tables.streams, kind, cpu, memory, ordered, np.zeros(8, dtype=np.int64))
+        rolled = rollout_milli(tables.streams, kind, Free(cpu, memory, ordered), np.zeros(8, dtype=np.int64))
         return rolled + priced_copies(tables.prices, kind, cpu, memory, ordered)
 
     def gains(n: int) -> list[float]:
