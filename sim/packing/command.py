@@ -28,6 +28,7 @@ class Recipe(StrEnum):
     """How arrivals are made from the pods."""
 
     FGD = "fgd"
+    REPLAY = "replay"
 
 
 def _refuse(message: str) -> NoReturn:
@@ -45,7 +46,10 @@ def pack(
         typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Pods: CSV or CSV.gz; repeatable."),
     ] = None,
     recipe: Annotated[
-        Recipe, typer.Option(help="fgd: arrivals only, shuffled and cloned to 130 % of the cluster's GPUs.")
+        Recipe,
+        typer.Option(
+            help="fgd: arrivals only, cloned to 130 % of the GPUs; replay: the trace's own times, with a queue."
+        ),
     ] = Recipe.FGD,
     mix: Annotated[
         str | None,
@@ -53,7 +57,10 @@ def pack(
     ] = None,
     gpus: Annotated[int, typer.Option(min=1, help="MIG: GPUs of the fleet, one on a node; not for --fixed.")] = 100,
     model: Annotated[str, typer.Option(help="MIG: GPU model of the catalog.")] = "a100-80",
-    load: Annotated[float, typer.Option(min=0.01, max=10, help="MIG: slices asked for, as a part of all.")] = 1.0,
+    load: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=1000, help="Work asked for, as a part of all. MIG: 1.0; replay: as recorded."),
+    ] = None,
     fixed: Annotated[
         int,
         typer.Option(
@@ -83,12 +90,15 @@ def pack(
         _refuse("--mix: makes its own demands; leave out --nodes and --pods, or --mix")
     try:
         if mix is not None:
-            fleet = _Fleet(mix, gpus, model, load, fixed)
+            fleet = _Fleet(mix, gpus, model, 1.0 if load is None else load, fixed)
             text, table = _mig(fleet, scorers or MIG_SCORERS, seeds or MIG_SEEDS)
+        elif recipe is Recipe.FGD and load is not None:
+            _refuse("--load: the fgd recipe has its own, 130 %; it is for --mix and --recipe replay")
         elif nodes is None or not pods:
             _refuse("want --nodes FILE and --pods FILE for a trace, or --mix for MIG demands on a fleet of GPUs")
         else:
-            text, table = _trace(nodes, pods, recipe, scorers or TRACE_SCORERS, seeds or TRACE_SEEDS)
+            files = _Files(nodes, pods, recipe, load)
+            text, table = _trace(files, scorers or TRACE_SCORERS, seeds or TRACE_SEEDS)
     except ValueError as e:
         _refuse(str(e))
     _tell(text, table, json)
@@ -119,24 +129,37 @@ def _tell(text: str, table: "Callable[[Console], None]", json: str | None) -> No
     table(Console(highlight=False))
 
 
-def _trace(nodes: Path, pods: Sequence[Path], recipe: Recipe, scorers: str, seeds: str) -> _Told:
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """What is asked of the trace lab."""
+
+    nodes: Path
+    pods: Sequence[Path]
+    recipe: Recipe
+    load: float | None
+
+
+def _trace(files: _Files, scorers: str, seeds: str) -> _Told:
     from sim.packing.jit import compiled_before  # noqa: PLC0415  # --help must not wait for numpy
-    from sim.packing.lab import experiments, load, warm_up  # noqa: PLC0415
-    from sim.packing.report import show, to_json  # noqa: PLC0415
+    from sim.packing.lab import experiments, load, replays, warm_up  # noqa: PLC0415
+    from sim.packing.report import replays_to_json, show, show_replays, to_json  # noqa: PLC0415
     from sim.packing.table import SCORERS  # noqa: PLC0415
     from sim.strict import ConfigError  # noqa: PLC0415
 
     names, numbers = scorers_of(scorers, list(SCORERS)), seeds_of(seeds)
-    try:
-        cases = load(nodes, pods)
-    except ConfigError as e:
-        _refuse(str(e))
+    total = len(files.pods) * len(numbers) * len(names)
     if not compiled_before():
         typer.echo("compiling the policies, once on this machine (about 25 s) …", err=True)
+    try:
+        cases = load(files.nodes, files.pods)
+        if files.recipe is Recipe.REPLAY:
+            replayed = _watched(replays(cases, files.pods, names, numbers, files.load), total)
+            return replays_to_json(replayed), partial(show_replays, replayed)
+    except ConfigError as e:
+        _refuse(str(e))
     warm_up(cases, names)
-    total = len(cases.traces) * len(numbers) * len(names)
     results = _watched(experiments(cases, names, numbers), total)
-    return to_json(recipe.value, results), partial(show, results)
+    return to_json(files.recipe.value, results), partial(show, results)
 
 
 def _mig(fleet: _Fleet, scorers: str, seeds: str) -> _Told:
