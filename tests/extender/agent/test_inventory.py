@@ -87,7 +87,7 @@ def test_instances_say_who_made_them() -> None:
     [
         pytest.param("NVIDIA A100-SXM4-80GB", "20b2", "a100-80", id="by its PCI device"),
         pytest.param("a30", "", "a30", id="by the catalog's own name"),
-        pytest.param("NVIDIA H200", "2335", "h200", id="not in the catalog: its own name"),
+        pytest.param("NVIDIA H200", "2335", "z900", id="not in the catalog: its own name"),
         pytest.param("", "", "unknown", id="no name at all"),
     ],
 )
