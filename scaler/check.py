@@ -155,7 +155,8 @@ def _fault(text: str) -> Finding:
 
 
 def _order(trigger: Trigger) -> Sequence[str]:
-    return [name for name in ReadingName if name in trigger.wanted()]
+    known = [name for name in ReadingName if name in trigger.wanted()]
+    return [*known, *sorted(trigger.wanted() - set(known))]
 
 
 def _told(published: Published) -> Iterator[Finding]:

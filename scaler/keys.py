@@ -54,6 +54,13 @@ def _name(text: object) -> str:
     return str(text)
 
 
+def _names(text: object) -> tuple[str, ...]:
+    names = tuple(_name(part) for part in str(text).split(","))
+    if len(set(names)) < len(names) or len(names) > 8:
+        raise ValueError("not a list of different names")
+    return names
+
+
 def _resource(text: object) -> str:
     if re.fullmatch(r"[!-~]{1,255}", str(text)) is None:
         raise ValueError("not a name in a backend")
@@ -73,6 +80,11 @@ Number = Annotated[float, BeforeValidator(_number), Kind("a plain number, such a
 Count = Annotated[int, BeforeValidator(_count), Kind("a whole number")]
 Name = Annotated[
     str, BeforeValidator(_name), Kind("a name of lower-case letters, digits, '-' and '.', as Kubernetes has them")
+]
+Names = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_names),
+    Kind("up to 8 different names of lower-case letters, digits, '-' and '.', separated by commas"),
 ]
 Resource = Annotated[
     str,

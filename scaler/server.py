@@ -13,6 +13,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry, start_http_server
 
+from scaler.backends import PrometheusBackend
 from scaler.clock import Clock, Sleep
 from scaler.engine import Engine, Limits
 from scaler.obs import Observer
@@ -22,7 +23,9 @@ from scaler.service import KedaService, Streams
 from scaler.settings import Address, Settings
 from scaler.sources import Wiring, connect, presets
 from scaler.sources.cluster import ClusterSource
+from scaler.sources.dependencies import DependencySource
 from scaler.sources.guarded import Guarded
+from scaler.sources.prometheus_api import PrometheusApi
 from slicewise.process.tls import CertificateFiles, Material
 from slicewise.process.watch import Reader
 
@@ -61,6 +64,7 @@ def engine_of(
         Guarded(name, connect(name, backend, wiring), timeout_s=settings.source_timeout_s, clock=clock)
         for name, backend in settings.backends.items()
     ]
+    guarded += _dependencies(settings, clock)
     limits = Limits(
         tick_s=settings.tick_s,
         delay_s=settings.delay_s,
@@ -69,6 +73,7 @@ def engine_of(
         max_objects=settings.max_objects,
         backends={name: backend.access for name, backend in settings.backends.items()},
         presets=frozenset(known),
+        dependencies=frozenset(settings.dependencies),
         reads_cluster=cluster is not None,
     )
     return Engine(cluster, guarded, limits, observer, clock=clock, sleep=sleep)
@@ -140,6 +145,14 @@ async def serving(
             with suppress(asyncio.CancelledError):
                 await ticking
             log.info("scaler.stopped")
+
+
+def _dependencies(settings: Settings, clock: Clock) -> Iterator[Guarded]:
+    for name, backend in settings.backends.items():
+        asked = {n: d for n, d in settings.dependencies.items() if d.backend == name}
+        if asked and isinstance(backend, PrometheusBackend):
+            source = DependencySource(PrometheusApi(backend, timeout_s=settings.query_timeout_s), asked)
+            yield Guarded(name, source, timeout_s=settings.source_timeout_s, clock=clock)
 
 
 def _cluster(settings: Settings, kube: Reader, clock: Clock) -> ClusterSource:

@@ -17,7 +17,7 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as SourceError
 
-from scaler.backends import AnyBackend
+from scaler.backends import AnyBackend, Dependency, PrometheusBackend
 
 PREFIX: Final = "SLICEWISE_SCALER_"
 
@@ -83,6 +83,11 @@ class Settings(BaseSettings):
         default={},
         description="What triggers may ask, by name: Prometheus servers, direct scrapes, message queues. Triggers "
         "never name addresses: a tenant's metadata would then choose whom we connect to.",
+    )
+    dependencies: Mapping[str, Dependency] = Field(
+        default={},
+        description="What agents depend on, by the name that triggers put into dependsOn: where it is slow or failing, "
+        "more agents would only wait with the others.",
     )
     kubernetes: bool = Field(
         default=True,
@@ -161,6 +166,11 @@ class Settings(BaseSettings):
             faults.append(
                 f"backends {', '.join(scrapes)}: kind scrape finds pods by the Kubernetes API; set kubernetes"
             )
+        faults += [
+            f"dependencies.{name}.backend: want a backend of kind prometheus (got {dependency.backend!r})"
+            for name, dependency in self.dependencies.items()
+            if not isinstance(self.backends.get(dependency.backend), PrometheusBackend)
+        ]
         if faults:
             raise ValueError("; ".join(faults))
         return self

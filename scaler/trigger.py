@@ -10,7 +10,7 @@ from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from scaler.keys import Count, Duration, Name, Number, RequestsOrWork, Resource, rule_of
+from scaler.keys import Count, Duration, Name, Names, Number, RequestsOrWork, Resource, rule_of
 from scaler.policy.base import MAX_REPLICAS, Policy
 from scaler.policy.composite import Composite
 from scaler.policy.kv import KvCache
@@ -19,6 +19,7 @@ from scaler.policy.queue import IN_FLIGHT, MESSAGES, QueueItems, QueueSeconds
 from scaler.policy.sessions import Sessions
 from scaler.policy.stabilization import Windows
 from scaler.policy.tokens import Tokens
+from scaler.signals.dependency import name_of
 from scaler.signals.reading import ReadingName
 
 KEDA_OWN: Final = frozenset({"scalerAddress", "enableTLS", "unsafeSsl", "caCert", "tlsClientCert", "tlsClientKey"})
@@ -97,6 +98,12 @@ class Trigger(BaseModel):
         alias="sessionsKey",
         description="The key that holds the sessions there, or a pattern of keys with one a session, such as "
         "`session:chat:*` (needs `sessionsBackend`).",
+    )
+    depends_on: Names = Field(
+        default=(),
+        alias="dependsOn",
+        description="What the pods call and cannot do without, by names of the server's settings: while one of them is "
+        "slow or failing, the workload does not grow, for more pods would only wait with the others.",
     )
     queue_per_replica: RequestsOrWork | None = Field(
         default=None,
@@ -224,14 +231,15 @@ class Trigger(BaseModel):
 
     def asks_engine(self) -> bool:
         """Whether anything it needs comes from the engine's metrics."""
-        elsewhere = {ReadingName.REPLICAS, ReadingName.READY, *MESSAGES}
+        elsewhere = {*MESSAGES}
         if self.sessions_backend is not None:
             elsewhere.add(ReadingName.SESSIONS)
-        return not self.wanted() <= elsewhere
+        return not self.sizing.reads <= elsewhere
 
     def wanted(self) -> frozenset[str]:
         """Names of the readings that an evaluation needs."""
-        return frozenset({ReadingName.REPLICAS, ReadingName.READY}) | self.sizing.reads
+        dependencies = frozenset(map(name_of, self.depends_on))
+        return frozenset({ReadingName.REPLICAS, ReadingName.READY}) | self.sizing.reads | dependencies
 
 
 def _parts(trigger: Trigger) -> Iterator[Policy]:

@@ -1,71 +1,50 @@
-"""Health of what agents depend on: where a vector database or a model endpoint is slow, more agents help nobody.
+"""Strain of what agents depend on: where a vector database or a model endpoint is slow, more agents help nobody.
 
-They would only wait with the others, and press harder on what is down. Health is told, never inferred from the agents'
+They would only wait with the others, and press harder on what is down. Strain is told, never inferred from the agents'
 own latency: that would take the effect for the cause.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Mapping
 
 from scaler.signals.reading import Missing, Reading, Sample
 
-
-class State(StrEnum):
-    WELL = "well"
-    SLOW = "slow"
-    FAILING = "failing"
-    UNKNOWN = "unknown"
+PREFIX = "dependency."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
-    """Up to which a dependency is well. `latency_s`: of its P95. `error_share`: of its calls, 0..1."""
-
-    latency_s: float
-    error_share: float
+def name_of(dependency: str) -> str:
+    """The reading's name of a dependency."""
+    return f"{PREFIX}{dependency}"
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
-    name: str
-    state: State
-    why: str
+def strain(parts: Mapping[str, tuple[Reading, float]]) -> Reading:
+    """How far a dependency is beyond its bounds: the highest of value / bound; above 1 it is slow or failing.
 
-    @property
-    def holds_growth(self) -> bool:
-        """Whether more agents will not help. Never where health is unknown."""
-        return self.state in {State.SLOW, State.FAILING}
-
-
-def health(name: str, latency_s: Reading, error_share: Reading, bounds: Bounds) -> Health:
-    """What is known of a dependency: failing before slow; unknown only where nothing speaks against it and one is.
-
-    Law: worse readings never make it better; what is missing never makes it slow or failing.
+    `parts`: by what is measured (a latency, a share of errors), the reading and its bound, above 0. Missing where
+    nothing speaks against it and something is not known.
+    Law: worse readings never make it less; what is missing never puts it above 1.
     """
-    if isinstance(error_share, Sample) and error_share.value > bounds.error_share:
-        return Health(name, State.FAILING, f"{error_share.value:.0%} of calls fail, more than {bounds.error_share:.0%}")
-    if isinstance(latency_s, Sample) and latency_s.value > bounds.latency_s:
-        return Health(name, State.SLOW, f"P95 is {latency_s.value:g} s, more than {bounds.latency_s:g} s")
-    lacking = [reading.why for reading in (error_share, latency_s) if isinstance(reading, Missing)]
-    if lacking:
-        return Health(name, State.UNKNOWN, "; ".join(lacking))
-    return Health(name, State.WELL, "within its bounds")
+    known = [
+        Sample(reading.value / bound, reading.at_s) for reading, bound in parts.values() if isinstance(reading, Sample)
+    ]
+    highest = max(known, key=lambda sample: sample.value, default=None)
+    lacking = [f"{what}: {r.why}" for what, (r, _) in parts.items() if isinstance(r, Missing)]
+    if highest is not None and (highest.value > 1 or not lacking):
+        return highest
+    return Missing("; ".join(lacking) or "nothing is measured of it")
 
 
-def growth_held(dependencies: Sequence[Health]) -> tuple[str, ...]:
-    """Why more agents will not help, one line a dependency; empty where they may. Unknown health is no reason.
+def growth_held(strains: Mapping[str, Reading]) -> tuple[str, ...]:
+    """Why more agents will not help, one line a dependency; empty where they may. Unknown strain is no reason."""
+    return tuple(
+        f"{name} is at {reading.value:.3g} times its bound"
+        for name, reading in strains.items()
+        if isinstance(reading, Sample) and reading.value > 1
+    )
+
+
+def capped(want: int, current: int) -> int:
+    """`want` under strain: not above what runs; from 0, 1 is still allowed, for somebody has to find out.
 
     It only ever keeps from growing: what runs is not taken away because something else is slow.
     """
-    return tuple(f"{one.name} is {one.state}: {one.why}" for one in dependencies if one.holds_growth)
-
-
-def capped(want: int, current: int | None, dependencies: Sequence[Health]) -> int:
-    """`want`, not above `current` while a dependency holds growth; 0 may always become 1, for somebody has to find out.
-
-    Law: never below min(want, current); `want` where every health is well or unknown, or `current` is not known.
-    """
-    if current is None or not growth_held(dependencies):
-        return want
     return min(want, max(current, 1))

@@ -72,7 +72,8 @@ UNITS: Final[Mapping[ReadingName, str]] = {
 
 
 def unit_of(name: str) -> str:
-    return UNITS.get(ReadingName(name), "s")
+    """Of a reading; what a dependency is measured in has none: it is a part of its bound."""
+    return UNITS.get(ReadingName(name), "s") if name in set(ReadingName) else "of its bound"
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,34 @@ class Objects(Generic[Kept]):
         self.found.pop(_named(obj), None)
 
 
+class Pods(Objects[Pod]):
+    """Pods, also by their workload: a scrape asks for those of thousands of workloads in a row."""
+
+    def __init__(self) -> None:
+        super().__init__(Pod.of)
+        self.by_workload: dict[Named, dict[str, Pod]] = {}
+
+    def replace(self, items: Sequence[Json]) -> None:
+        super().replace(items)
+        self.by_workload = {}
+        for pod in self.found.values():
+            self._enter(pod)
+
+    def upsert(self, obj: Json) -> None:
+        self.delete(obj)
+        super().upsert(obj)
+        self._enter(self.found[_named(obj)])
+
+    def delete(self, obj: Json) -> None:
+        before = self.found.get(_named(obj))
+        super().delete(obj)
+        if before is not None:
+            self.by_workload[before.namespace, before.workload].pop(before.name, None)
+
+    def _enter(self, pod: Pod) -> None:
+        self.by_workload.setdefault((pod.namespace, pod.workload), {})[pod.name] = pod
+
+
 def _named(obj: Json) -> Named:
     return obj["metadata"]["namespace"], obj["metadata"]["name"]
 
@@ -147,7 +175,7 @@ class ClusterSource:
         self._patience = patience
         self._scaled = Objects[Target | Missing](_target)
         self._workloads = {path: Objects[Workload | Missing](Workload.of) for path in WORKLOADS}
-        self._pods = Objects[Pod](Pod.of) if watches_pods else None
+        self._pods = Pods() if watches_pods else None
         self._free = asyncio.Semaphore(AT_ONCE)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -190,7 +218,7 @@ class ClusterSource:
             return Missing("pods are not watched, since no backend of kind scrape is configured")
         if (why := _unknown(self._pods.progress, PODS)) is not None:
             return why
-        return [p for p in self._pods.found.values() if (p.namespace, p.workload) == (namespace, workload)]
+        return list(self._pods.by_workload.get((namespace, workload), {}).values())
 
     async def _first_lists(self) -> None:
         waits = [self._scaled.progress.synced, *(objects.progress.synced for objects in self._workloads.values())]

@@ -50,6 +50,7 @@ def engine(readings: dict[str, Reading | float]) -> Engine:
         max_objects=10,
         backends={"default": Access(roles=frozenset({"metrics"}))},
         presets=frozenset({"vllm"}),
+        dependencies=frozenset({"vectors"}),
         reads_cluster=True,
     )
     return Engine(None, [ScriptedSource(readings)], limits, Observer(CollectorRegistry()), clock=ManualClock(NOW_S))

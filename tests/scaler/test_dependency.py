@@ -1,78 +1,90 @@
-"""A slow vector database is no reason to add agents; not knowing how it is, is no reason not to."""
+"""What agents depend on: strain keeps from growing, ignorance keeps from nothing."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaler.signals.dependency import Bounds, Health, State, capped, growth_held, health
-from scaler.signals.reading import Missing, Reading, Sample
+from scaler.evaluate import NO_PAST, evaluate
+from scaler.signals.dependency import capped, growth_held, name_of, strain
+from scaler.signals.reading import Missing, Reading, ReadingName, Sample
+from scaler.trigger import Trigger
 
-BOUNDS = Bounds(latency_s=0.5, error_share=0.1)
 DOWN = Missing("down")
-WELL, SLOW = Health("qdrant", State.WELL, "within its bounds"), Health("qdrant", State.SLOW, "P95 is 2 s")
-UNKNOWN = Health("llm", State.UNKNOWN, "down")
 
 
 @pytest.mark.parametrize(
-    ("latency_s", "error_share", "state", "why"),
+    ("latency", "errors", "want"),
     [
-        pytest.param(Sample(0.5, 0), Sample(0.1, 0), State.WELL, "within its bounds", id="at its bounds: well"),
-        pytest.param(Sample(2.0, 0), Sample(0, 0), State.SLOW, "P95 is 2 s, more than 0.5 s", id="slow"),
-        pytest.param(Sample(2.0, 0), DOWN, State.SLOW, "P95 is 2 s, more than 0.5 s", id="slow, errors not known"),
-        pytest.param(DOWN, Sample(0.5, 0), State.FAILING, "50% of calls fail, more than 10%", id="failing"),
-        pytest.param(Sample(9, 0), Sample(0.5, 0), State.FAILING, "50% of calls fail, more than 10%", id="both"),
-        pytest.param(Sample(0.1, 0), DOWN, State.UNKNOWN, "down", id="half known, and well so far"),
-        pytest.param(DOWN, Missing("late"), State.UNKNOWN, "late; down", id="not known"),
+        pytest.param(Sample(0.2, 5), Sample(0.01, 5), Sample(0.4, 5), id="well: the nearer of the two bounds"),
+        pytest.param(Sample(2.0, 5), Sample(0.01, 5), Sample(4.0, 5), id="slow"),
+        pytest.param(Sample(0.2, 5), Sample(0.1, 5), Sample(2.0, 5), id="failing"),
+        pytest.param(DOWN, Sample(0.1, 5), Sample(2.0, 5), id="failing, and how slow is not known"),
+        pytest.param(DOWN, Sample(0.01, 5), Missing("latency: down"), id="one is well, the other not known"),
+        pytest.param(DOWN, DOWN, Missing("latency: down; errors: down"), id="nothing is known"),
     ],
 )
-def test_health(latency_s: Reading, error_share: Reading, state: State, why: str) -> None:
-    assert health("qdrant", latency_s, error_share, BOUNDS) == Health("qdrant", state, why)
+def test_strain(latency: Reading, errors: Reading, want: Reading) -> None:
+    assert strain({"latency": (latency, 0.5), "errors": (errors, 0.05)}) == want
+
+
+def test_nothing_measured_is_not_known() -> None:
+    assert strain({}) == Missing("nothing is measured of it")
+
+
+@given(st.floats(0, 10), st.floats(0, 10), st.floats(0, 10))
+def test_worse_is_never_less(latency: float, errors: float, worse: float) -> None:
+    def of(value: float) -> Reading:
+        return strain({"latency": (Sample(value, 0), 0.5), "errors": (Sample(errors, 0), 0.05)})
+
+    before, after = of(latency), of(latency + worse)
+    assert isinstance(before, Sample)
+    assert isinstance(after, Sample)
+    assert before.value <= after.value
+
+
+def test_only_strain_holds_growth() -> None:
+    strains: dict[str, Reading] = {"a": Sample(1.0, 0), "b": DOWN, "c": Sample(3.2, 0)}
+    assert growth_held(strains) == ("c is at 3.2 times its bound",)
+
+
+@given(st.integers(0, 100), st.integers(0, 100))
+def test_what_runs_is_kept(want: int, current: int) -> None:
+    assert capped(want, current) >= min(want, current)
+    assert capped(want, current) <= max(current, 1)
 
 
 @pytest.mark.parametrize(
-    ("want", "current", "dependencies", "replicas"),
+    ("reading", "current", "replicas"),
     [
-        pytest.param(9, 4, [WELL], 9, id="well: grows"),
-        pytest.param(9, 4, [UNKNOWN], 9, id="unknown: grows"),
-        pytest.param(9, 4, [WELL, SLOW], 4, id="one is slow: stays"),
-        pytest.param(2, 4, [SLOW], 2, id="slow: may still shrink"),
-        pytest.param(9, 0, [SLOW], 1, id="asleep: one wakes, to find out"),
-        pytest.param(9, None, [SLOW], 9, id="not known how many run: not held"),
-        pytest.param(9, 4, [], 9, id="depends on nothing"),
+        pytest.param(Sample(0.5, 60), 4, 10, id="well: the demand is met"),
+        pytest.param(Sample(2.0, 60), 4, 4, id="slow: no more than run"),
+        pytest.param(Sample(2.0, 60), 0, 1, id="slow: one, where none runs"),
+        pytest.param(Sample(2.0, 60), 20, 20, id="slow: and none is taken away"),
+        pytest.param(DOWN, 4, 10, id="not known: the demand is met"),
+        pytest.param(Sample(2.0, -600), 4, 10, id="of ten minutes ago: not known"),
     ],
 )
-def test_capped(want: int, current: int | None, dependencies: list[Health], replicas: int) -> None:
-    assert capped(want, current, dependencies) == replicas
+def test_a_decision_with_a_dependency(reading: Reading, current: int, replicas: int) -> None:
+    trigger = Trigger.parse({"queuePerReplica": "4", "dependsOn": "vectors"})
+    assert name_of("vectors") in trigger.wanted()
+    readings: dict[str, Reading] = {
+        ReadingName.QUEUE: Sample(40, 60),
+        ReadingName.RUNNING: Sample(0, 60),
+        ReadingName.REPLICAS: Sample(current, 60),
+        ReadingName.READY: Sample(current, 60),
+        name_of("vectors"): reading,
+    }
+    decision, _ = evaluate(trigger, readings, 60.0, NO_PAST)
+    assert decision.replicas == replicas
+    held = [step for step in decision.steps if step.rule == "dependency"]
+    assert bool(held) == (isinstance(reading, Sample) and reading.value > 1 and reading.at_s > 0 and current < 10)
 
 
-def test_the_reason_names_the_dependency() -> None:
-    assert growth_held([WELL, SLOW, UNKNOWN]) == ("qdrant is slow: P95 is 2 s",)
-
-
-readings = st.one_of(st.just(DOWN), st.floats(0, 10).map(lambda value: Sample(value, 0.0)))
-
-
-@given(readings, readings, st.floats(0, 10))
-def test_worse_readings_never_make_it_better(latency_s: Reading, error_share: Reading, more: float) -> None:
-    def rank(latency_s: Reading, error_share: Reading) -> int:
-        order = (State.WELL, State.UNKNOWN, State.SLOW, State.FAILING)
-        return order.index(health("x", latency_s, error_share, BOUNDS).state)
-
-    def worse(reading: Reading) -> Reading:
-        return reading if isinstance(reading, Missing) else Sample(reading.value + more, 0.0)
-
-    assert rank(worse(latency_s), worse(error_share)) >= rank(latency_s, error_share)
-
-
-@given(readings, readings)
-def test_what_is_missing_never_holds_growth(latency_s: Reading, error_share: Reading) -> None:
-    blind = health("x", DOWN, DOWN, BOUNDS)
-    assert not blind.holds_growth
-    one_blind = health("x", DOWN, error_share, BOUNDS)
-    assert not one_blind.holds_growth or health("x", latency_s, error_share, BOUNDS).holds_growth
-
-
-@given(st.integers(0, 99), st.none() | st.integers(0, 99), st.lists(st.sampled_from([WELL, SLOW, UNKNOWN])))
-def test_it_only_ever_keeps_from_growing(want: int, current: int | None, dependencies: list[Health]) -> None:
-    got = capped(want, current, dependencies)
-    assert min(want, want if current is None else current) <= got <= want
+def test_what_runs_has_to_be_known_to_hold_there() -> None:
+    trigger = Trigger.parse({"queuePerReplica": "4", "dependsOn": "vectors"})
+    readings: dict[str, Reading] = {
+        ReadingName.QUEUE: Sample(40, 60),
+        ReadingName.RUNNING: Sample(0, 60),
+        name_of("vectors"): Sample(9, 60),
+    }
+    assert "dependency" not in [step.rule for step in evaluate(trigger, readings, 60.0, NO_PAST)[0].steps]
