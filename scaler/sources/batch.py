@@ -5,7 +5,7 @@ histogram's buckets (a query of their own: they are as many series as all the re
 namespace and workload they name, and to no other.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -34,6 +34,8 @@ from scaler.sources.presets import Preset
 NOW: Final = (Sum, Highest, Gateway, Pods)
 WINDOWED: Final = (Growth, Rate, SumRate, CountRate)
 OF_BUCKETS: Final = (Quantile, Within)
+AT_ONCE: Final = 1000
+"""Subjects of one query: their buckets keep Prometheus busy for a second, and it works on several queries at a time."""
 # Tags of what is told of the pods behind a value.
 SEEN: Final = "seen"
 YOUNG: Final = "young"
@@ -57,6 +59,7 @@ class Question:
     """`tags`: what its series may say in `part`. `scales`: for each tag of buckets, the unit of its `le`."""
 
     topic: Topic
+    namespaces: tuple[str, ...]
     text: str
     tags: tuple[str, ...]
     scales: Mapping[str, float]
@@ -121,16 +124,36 @@ class Kind:
         return frozenset(found)
 
 
-def questions(asks: Mapping[Kind, Collection[str]], presets: Mapping[str, Preset]) -> tuple[Question, ...]:
-    """The queries of a tick. `asks`: kind of subject -> the namespaces of its subjects."""
+def questions(asks: Mapping[Kind, Mapping[str, int]], presets: Mapping[str, Preset]) -> tuple[Question, ...]:
+    """The queries of a tick. `asks`: kind of subject -> how many of them there are in each namespace."""
     parts: dict[Topic, set[Expression | str]] = {}
-    namespaces: dict[Topic, set[str]] = {}
+    subjects: dict[Topic, dict[str, int]] = {}
     for kind, of in asks.items():
         for topic, wanted in _wanted(kind, presets[kind.preset]).items():
             parts.setdefault(topic, set()).update(wanted)
-            namespaces.setdefault(topic, set()).update(of)
-    found = (_question(topic, parts[topic], tuple(sorted(namespaces[topic])), presets) for topic in parts)
+            known = subjects.setdefault(topic, {})
+            for namespace, count in of.items():
+                known[namespace] = known.get(namespace, 0) + count
+    found = (
+        _question(topic, parts[topic], namespaces, presets)
+        for topic in parts
+        for namespaces in _shares(subjects[topic])
+    )
     return tuple(sorted((question for question in found if question is not None), key=lambda question: question.text))
+
+
+def _shares(subjects: Mapping[str, int]) -> Iterator[tuple[str, ...]]:
+    """Namespaces that are asked for in one query, in order: of `AT_ONCE` subjects or a few more."""
+    share: list[str] = []
+    count = 0
+    for namespace in sorted(subjects):
+        share.append(namespace)
+        count += subjects[namespace]
+        if count >= AT_ONCE:
+            yield tuple(share)
+            share, count = [], 0
+    if share:
+        yield tuple(share)
 
 
 def _wanted(kind: Kind, preset: Preset) -> Mapping[Topic, set[Expression | str]]:
@@ -175,4 +198,4 @@ def _question(
         if presets[topic.preset].up is not None:
             pods = {SEEN: writer.seen, OLDEST: writer.oldest} if topic.window_s is None else {YOUNG: writer.young}
             texts |= {name: write() for name, write in pods.items()}
-    return Question(topic, promql.together(texts), tuple(sorted(texts)), scales) if texts else None
+    return Question(topic, namespaces, promql.together(texts), tuple(sorted(texts)), scales) if texts else None

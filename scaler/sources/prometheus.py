@@ -17,7 +17,7 @@ from scaler.sources.batch import CLUSTER, Kind, Question, Topic, questions
 from scaler.sources.presets import Preset
 from scaler.sources.prometheus_api import Answer, NotAnsweredError, Now, Past, PrometheusApi
 from scaler.sources.promql import Scope, cluster
-from scaler.sources.told import Outcome, Reader, Row, Silence, Spoken, told
+from scaler.sources.told import Outcome, Reader, Row, told
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -28,6 +28,13 @@ AT_A_STRETCH: Final = 200
 POINTS: Final = 20_000
 """Subjects times instants of one range query, so that its answer stays small."""
 NAMELESS: Final = Missing("the workload's name is not known")
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """A question without an answer."""
+
+    why: str
 
 
 def connect(name: str, backend: PrometheusBackend, wiring: Wiring) -> Source:
@@ -62,7 +69,7 @@ class PrometheusSource:
         kinds = _kinds(asks)
         asked = questions(kinds, self._presets)
         answers = await self._answers(asked, lambda question: self._api.instant(question.text, at_s))
-        outcomes = {question.topic: _outcome(question, _now(answers[question.topic])) for question in asked}
+        outcomes = _outcomes((question, _now(answer)) for question, answer in zip(asked, answers, strict=True))
         return await self._found(asks, kinds, outcomes, at_s)
 
     async def history(
@@ -90,16 +97,16 @@ class PrometheusSource:
         answers = await self._answers(
             asked, lambda question: self._api.over(question.text, instants[0], instants[-1], step_s)
         )
-        moments = {topic: _moments(answer) for topic, answer in answers.items()}
+        moments = [_moments(answer) for answer in answers]
         past = []
         for at_s in instants:
-            outcomes = {question.topic: _outcome(question, moments[question.topic](at_s)) for question in asked}
+            outcomes = _outcomes((question, then(at_s)) for question, then in zip(asked, moments, strict=True))
             past.append((at_s, await self._found(asks, kinds, outcomes, at_s)))
         return past
 
     async def _answers(
         self, asked: Sequence[Question], ask: Callable[[Question], Awaitable[Answer[S]]]
-    ) -> Mapping[Topic, Answer[S] | Silence]:
+    ) -> Sequence[Answer[S] | Silence]:
         async def in_turn(question: Question) -> Answer[S] | Silence:
             async with self._turns:  # the time-out is for the answer, not for the wait in our own line
                 try:
@@ -110,10 +117,10 @@ class PrometheusSource:
         answers = await asyncio.gather(*(in_turn(question) for question in asked))
         if answers and all(isinstance(answer, Silence) for answer in answers):
             raise SourceError(next(answer.why for answer in answers if isinstance(answer, Silence)))
-        return {question.topic: answer for question, answer in zip(asked, answers, strict=True)}
+        return answers
 
     async def _found(
-        self, asks: Asks, kinds: Mapping[Kind, Collection[str]], outcomes: Mapping[Topic, Outcome], at_s: float
+        self, asks: Asks, kinds: Mapping[Kind, Mapping[str, int]], outcomes: Mapping[Topic, Outcome], at_s: float
     ) -> Mapping[Subject, Found]:
         texts = {kind: self._texts(kind, namespaces) for kind, namespaces in kinds.items()}
         readers = {kind: Reader(self._presets[kind.preset], kind, outcomes, at_s) for kind in kinds}
@@ -141,13 +148,14 @@ class PrometheusSource:
         return texts
 
 
-def _kinds(asks: Asks) -> Mapping[Kind, Collection[str]]:
-    """The namespaces of the subjects of each kind."""
-    namespaces: dict[Kind, set[str]] = {}
+def _kinds(asks: Asks) -> Mapping[Kind, Mapping[str, int]]:
+    """How many subjects of each kind there are in each namespace."""
+    counts: dict[Kind, dict[str, int]] = {}
     for subject, names in asks.items():
         if subject.workload is not None:
-            namespaces.setdefault(Kind.of(subject, names), set()).add(subject.namespace)
-    return namespaces
+            of = counts.setdefault(Kind.of(subject, names), {})
+            of[subject.namespace] = of.get(subject.namespace, 0) + 1
+    return counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,15 +166,23 @@ class _Rows:
     warnings: tuple[str, ...]
 
 
-def _outcome(question: Question, said: _Rows | Silence) -> Outcome:
-    if isinstance(said, Silence):
-        return said
-    warning = f"the backend warns: {'; '.join(said.warnings)}"[:500] if said.warnings else None
-    try:
-        return Spoken(told(said.rows, question.scales), warning)
-    except ValueError as e:
-        log.debug("prometheus.garbled", query=question.text[:2000], why=str(e)[:500])
-        return Silence("the answer has values that are no numbers")
+def _outcomes(said: Iterable[tuple[Question, _Rows | Silence]]) -> Mapping[Topic, Outcome]:
+    """By topic, of all the namespaces that were asked for."""
+    outcomes: dict[Topic, Outcome] = {}
+    for question, rows in said:
+        outcome = outcomes.setdefault(question.topic, Outcome())
+        if isinstance(rows, Silence):
+            outcome.silent |= dict.fromkeys(question.namespaces, rows.why)
+            continue
+        if rows.warnings:
+            warning = f"the backend warns: {'; '.join(rows.warnings)}"[:500]
+            outcome.warned |= dict.fromkeys(question.namespaces, warning)
+        try:
+            outcome.by_workload |= told(rows.rows, question.scales)
+        except ValueError as e:
+            log.debug("prometheus.garbled", query=question.text[:2000], why=str(e)[:500])
+            outcome.silent |= dict.fromkeys(question.namespaces, "the answer has values that are no numbers")
+    return outcomes
 
 
 def _now(answer: Answer[Now] | Silence) -> _Rows | Silence:

@@ -31,23 +31,31 @@ class Told:
     native: list[Native | Missing] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Silence:
-    """A question without an answer."""
+@dataclass(slots=True)
+class Outcome:
+    """What the questions about one topic brought.
 
-    why: str
+    `silent`: by namespace, why its question has no answer. `warned`: by namespace, why its answer may be only part of
+    the truth.
+    """
+
+    by_workload: dict[Workload, Told] = field(default_factory=dict)
+    silent: dict[str, str] = field(default_factory=dict)
+    warned: dict[str, str] = field(default_factory=dict)
+
+    def of(self, workload: Workload) -> Told:
+        """Raises SilentError."""
+        if self.silent and (why := self.silent.get(workload[0])) is not None:
+            raise SilentError(why)
+        return self.by_workload.get(workload, NOBODY)
 
 
-@dataclass(frozen=True, slots=True)
-class Spoken:
-    """The answer to a question. `warning`: why it may be only part of the truth."""
-
-    by_workload: Mapping[Workload, Told]
-    warning: str | None = None
+class SilentError(Exception):
+    """A question that a reading needs has no answer; `str(e)` says why."""
 
 
-Outcome = Spoken | Silence
 NOBODY: Final = Told()
+NOT_ASKED: Final = Outcome()
 
 
 def told(rows: Iterable[Row], scales: Mapping[str, float]) -> Mapping[Workload, Told]:
@@ -80,21 +88,13 @@ def _scaled(histogram: Native | Missing, scale: float) -> Native | Missing:
     return Native(tuple(buckets), histogram.total * scale)
 
 
-class _SilentError(Exception):
-    """A question that a reading needs has no answer."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Leaf:
     """Where a part of a recipe is answered. `tag`: None for what is made of buckets."""
 
-    outcome: Outcome | None
+    outcome: Outcome
     tag: str | None
     windowed: bool
-
-    @property
-    def doubt(self) -> str | None:
-        return self.outcome.warning if isinstance(self.outcome, Spoken) else None
 
 
 class Reader:
@@ -105,11 +105,13 @@ class Reader:
         self._at_s = at_s
         self._has_pods = preset.scope == "pod"
         self._ways = {name: preset.ways(name) for name in kind.names}
-        self._cluster, self._now, self._windowed = map(outcomes.get, (kind.cluster, kind.now, kind.windowed))
+        self._cluster = outcomes.get(kind.cluster, NOT_ASKED)
+        self._now = outcomes.get(kind.now, NOT_ASKED)
+        self._windowed = outcomes.get(kind.windowed, NOT_ASKED)
         parts = (part for ways in self._ways.values() for way in ways for part in leaves(way))
         self._leaves = {
             part: _Leaf(
-                outcomes.get(kind.topic(part)),
+                outcomes.get(kind.topic(part), NOT_ASKED),
                 None if isinstance(part, OF_BUCKETS) else tag(part),
                 isinstance(part, WINDOWED + OF_BUCKETS),
             )
@@ -123,10 +125,10 @@ class Reader:
         """
         try:
             if name in CLUSTER:
-                value = _told(self._cluster, workload).numbers.get(name)
+                value = self._cluster.of(workload).numbers.get(name)
                 return NOTHING if value is None else reading_of(value, self._at_s)
             part = self._part(name, workload, slo_s)
-        except _SilentError as e:
+        except SilentError as e:
             return Missing(str(e))
         if isinstance(part, Missing):
             return part
@@ -143,7 +145,7 @@ class Reader:
 
     def _leaf(self, part: Expression, workload: Workload, slo_s: float | None) -> Part:
         leaf = self._leaves[part]
-        told = _told(leaf.outcome, workload)
+        told = leaf.outcome.of(workload)
         if isinstance(part, Quantile | Within):
             found = _observed(part, told, self._kind.window_s, slo_s)
         else:
@@ -151,25 +153,18 @@ class Reader:
         if isinstance(found, Missing):
             return found
         at_s, pods = (self._at_s, None) if isinstance(part, Gateway) else self._behind(leaf, workload)
-        return Term(found.value, at_s, pods, found.count or None, found.saturated, leaf.doubt)
+        return Term(found.value, at_s, pods, found.count or None, found.saturated, leaf.outcome.warned.get(workload[0]))
 
     def _behind(self, leaf: _Leaf, workload: Workload) -> tuple[float, int | None]:
         """When the pod behind a value that was measured longest ago was measured, and how many pods there are."""
-        now = _told(self._now, workload).numbers
+        now = self._now.of(workload).numbers
         at_s = min(self._at_s, now.get(OLDEST, self._at_s))
         if not self._has_pods:
             return at_s, None
         pods = now.get(SEEN, 0.0)
         if leaf.windowed:
-            pods -= _told(self._windowed, workload).numbers.get(YOUNG, 0.0)
+            pods -= self._windowed.of(workload).numbers.get(YOUNG, 0.0)
         return at_s, max(0, int(pods))
-
-
-def _told(outcome: Outcome | None, workload: Workload) -> Told:
-    """Raises _SilentError."""
-    if isinstance(outcome, Silence):
-        raise _SilentError(outcome.why)
-    return NOBODY if outcome is None else outcome.by_workload.get(workload, NOBODY)
 
 
 def _number(part: Expression, value: float | None, window_s: float) -> Estimate | Missing:

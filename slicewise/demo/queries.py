@@ -30,7 +30,7 @@ class Answers:
     def answer(self, query: str) -> Vector:
         """Raises UnknownQueryError."""
         kind = Kind.of(self.subject, self.names)
-        for question in questions({kind: [self.subject.namespace]}, self.presets):
+        for question in questions({kind: {self.subject.namespace: 1}}, self.presets):
             if question.text == query:
                 return [found for tag in question.tags for found in self._part(tag)]
         raise UnknownQueryError(query)

@@ -34,6 +34,7 @@ class FakePrometheus:
     def __init__(self) -> None:
         self.answers: dict[str, object] = {}
         self.refuses: dict[str, int] = {}
+        self.refused_namespace = ""
         self.warnings: list[str] = []
         self.status = 200
         self.location = ""
@@ -85,6 +86,8 @@ class FakePrometheus:
             return self.status, self.body
         tags = set(re.findall(r'"part", "([^"]+)"', asked["query"]))
         refused = [status for tag, status in self.refuses.items() if tag in tags]
+        if self.refused_namespace and re.search(rf"\b{self.refused_namespace}\b", asked["query"]):
+            refused.append(503)
         if refused or self.status != 200:
             return (refused or [self.status])[0], b'{"status":"error","errorType":"x","error":"secret details"}'
         found = [(labels | {"part": tag}, value) for tag in sorted(tags) for labels, value in self._series(tag)]

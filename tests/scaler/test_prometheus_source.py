@@ -333,6 +333,19 @@ async def test_subjects_of_a_kind_share_their_queries(source: PrometheusSource, 
     assert len(far_side.queries) == len({asked["query"] for asked in far_side.queries}) == 5
 
 
+async def test_subjects_of_a_thousand_share_a_query_and_a_refusal_is_of_its_namespaces_only(
+    source: PrometheusSource, far_side: FakePrometheus
+) -> None:
+    subjects = [replace(CHAT, namespace=f"n{n % 4}", workload=f"chat-{n}") for n in range(2400)]
+    asks = {**dict.fromkeys(subjects, QUEUE), CHAT: QUEUE}
+    far_side.warnings, far_side.refused_namespace = ["partial"], "n2"
+    found = await source.read(asks, T)
+    assert len(far_side.queries) == 2
+    refused = Missing("answered with HTTP status 503: it gave the query up or is not ready")
+    assert {found[one].readings["queue"] for one in subjects if one.namespace in {"n2", "n3"}} == {refused}
+    assert found[CHAT].readings["queue"] == Sample(12.0, T - 7, pods=3, doubt="the backend warns: partial")
+
+
 async def test_a_gateways_word_on_sessions_comes_first(source: PrometheusSource, far_side: FakePrometheus) -> None:
     far_side.answers |= {"gateway.agent_sessions_active": 40, "pods.agent_sessions_active": 7}
     assert await reading(source, "sessions") == Sample(40.0, T)

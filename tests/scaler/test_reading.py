@@ -60,6 +60,13 @@ def test_missing_stays_missing() -> None:
             Sample(2, 0), Missing("down"), READY, Signal(2.0, ("running: down",)), id="one missing: at least the other"
         ),
         pytest.param(
+            Sample(2, 0, doubt="a store is silent"),
+            Sample(3, 0),
+            READY,
+            Signal(5.0, ("queue: a store is silent",)),
+            id="one may be part of the truth",
+        ),
+        pytest.param(
             Missing("a"), Missing("b"), READY, Signal(None, ("queue: a", "running: b")), id="none known: nothing known"
         ),
         pytest.param(
