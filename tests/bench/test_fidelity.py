@@ -32,6 +32,7 @@ from sim.serving.observed import LOG_FIELDS, Latencies, Log
 from sim.serving.pool import Shape
 from tests.e2e.clients import Ask, Seen
 
+pytestmark = pytest.mark.timeout(300)  # the first use of the compiled engine on a machine compiles it
 MS: Final = 10**9  # picoseconds
 HIDDEN: Final = replace(
     DENSE.times,
