@@ -7,7 +7,6 @@ from typing import Annotated, NoReturn
 import typer
 
 from sim.commands import register
-from sim.migpack.command import mig
 from sim.packing.command import pack
 
 app = typer.Typer(
@@ -18,7 +17,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(pack)
-app.command()(mig)
 register(app)
 
 

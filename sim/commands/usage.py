@@ -74,7 +74,7 @@ class UsageError(ValueError):
 
 def seeds_of(text: str, fewest: int = 1) -> list[int]:
     """`0-9`, `1,4` or both. Raises `UsageError`."""
-    from sim.packing.command import seeds_of as parse  # noqa: PLC0415  # as above
+    from sim.packing.arguments import seeds_of as parse  # noqa: PLC0415  # as above
 
     try:
         seeds = parse(text)
