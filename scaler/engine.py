@@ -13,8 +13,11 @@ from scaler.clock import Clock, Sleep
 from scaler.evaluate import NO_PAST, Decision, Past, Step, evaluate
 from scaler.obs import Observer, Whose
 from scaler.signals.reading import Reading
-from scaler.sources.base import Found, Place, Source, Subject
+from scaler.sources.base import Found, Place, Remembers, Source, Subject
 from scaler.trigger import Trigger, TriggerError
+
+GATHERED_S: Final = 0.02
+"""How long the first of several new triggers waits for the others, so that they are asked for together."""
 
 IN_A_ROW: Final = 16
 """Evaluations before calls have their turn: a few milliseconds, so that thousands of triggers delay no answer."""
@@ -102,6 +105,8 @@ class Engine:
         self._sleep = sleep
         self._watched: dict[Key, Watched] = {}
         self._first: set[asyncio.Task[None]] = set()
+        self._new: list[Watched] = []
+        self._gathering: asyncio.Task[None] | None = None
 
     def admit(self, namespace: str, metadata: Mapping[str, str]) -> Trigger:
         """The trigger that `metadata` describe, if this server can serve it to `namespace`.
@@ -214,10 +219,22 @@ class Engine:
     async def _first_answer(self, watched: Watched) -> None:
         """Evaluates at once, so that a new trigger need not wait for a tick; goes on by itself when that is late."""
         if watched.first is None or watched.first.done():
-            watched.first = asyncio.create_task(self._evaluate([watched], self._instant()))
-            self._first.add(watched.first)
-            watched.first.add_done_callback(self._first.discard)
+            watched.first = self._gathered(watched)
         await asyncio.wait({watched.first}, timeout=self._limits.first_answer_s)
+
+    def _gathered(self, watched: Watched) -> asyncio.Task[None]:
+        """The evaluation of all that are new at about the same time: after a restart these are thousands."""
+        self._new.append(watched)
+        if self._gathering is None:
+            self._gathering = asyncio.create_task(self._evaluate_new())
+            self._first.add(self._gathering)
+            self._gathering.add_done_callback(self._first.discard)
+        return self._gathering
+
+    async def _evaluate_new(self) -> None:
+        await asyncio.sleep(GATHERED_S)
+        new, self._new, self._gathering = self._new, [], None
+        await self._evaluate(new, self._instant())
 
     def _newest(self, watched: Watched) -> Published:
         published, now_s = watched.published, self._clock()
@@ -249,6 +266,7 @@ class Engine:
             asyncio.create_task(source.read(ask, at_s)) if ask else None
             for source, ask in zip(self._sources, asks, strict=True)
         ]
+        await self._remember([(one, subject) for group in groups.values() for one, subject in group], at_s)
         of_cluster = dict(located)
         await asyncio.gather(
             *(
@@ -256,6 +274,37 @@ class Engine:
                 for uses, group in groups.items()
             )
         )
+
+    async def _remember(self, watched: Sequence[tuple[Watched, Subject]], at_s: float) -> None:
+        """Fills the windows of those that are new with what was decided, had this process run already.
+
+        Only by sources that know the past; without them a new process holds until it has seen whole windows itself.
+        """
+        new = [(one, subject) for one, subject in watched if one.published is None and one.past == NO_PAST]
+        remembering = [source for source in self._sources if isinstance(source, Remembers)]
+        if not new or not remembering:
+            return
+        tick_s = self._limits.tick_s
+        ticks = math.ceil(max(max(o.trigger.windows.up_s, o.trigger.windows.down_s) for o, _ in new) / tick_s) + 1
+        instants: dict[float, list[Mapping[Subject, Found]]] = {}
+        for source in remembering:
+            asks: dict[Subject, frozenset[str]] = {}
+            for one, subject in new:
+                if names := one.trigger.wanted() & source.provides(subject):
+                    asks[subject] = asks.get(subject, frozenset()) | names
+            for then_s, found in (
+                await source.history(asks, at_s - ticks * tick_s, at_s - tick_s, tick_s) if asks else ()
+            ):
+                instants.setdefault(then_s, []).append(found)
+        for n, (one, subject) in enumerate(new):
+            if n % IN_A_ROW == IN_A_ROW - 1:
+                await asyncio.sleep(0)
+            for then_s, told in sorted(instants.items()):
+                readings = {
+                    name: r for found in told if subject in found for name, r in found[subject].readings.items()
+                }
+                if readings:
+                    _, one.past = evaluate(one.trigger, readings, then_s, one.past)
 
     async def _located(self, watched: Collection[Watched], at_s: float) -> Sequence[tuple[Subject, Found]]:
         """The subject of each, with the name of its workload, and what the cluster says of it."""

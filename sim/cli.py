@@ -40,10 +40,17 @@ def calibrate(
         ),
     ],
     *,
-    gpu: Annotated[str, typer.Option(help="GPU model, such as h100-80.")],
-    model: Annotated[str, typer.Option(help="Language model, such as llama-3.1-70b.")],
+    gpu: Annotated[str, typer.Option(help="GPU model, such as h100-80; cpu for a host's processor.")],
+    model: Annotated[
+        str, typer.Option(help="Language model, such as llama-3.1-70b, or the folder with a model's config.json.")
+    ],
     tp: Annotated[int, typer.Option(min=1, help="GPUs that one replica runs on (tensor parallelism).")] = 1,
-    precision: Annotated[str, typer.Option(help="Of the weights: bf16, fp8 or fp4.")] = "bf16",
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the weights: bf16, fp8 or fp4; default: as the table says, or as the model is published."
+        ),
+    ] = None,
     where: Annotated[
         list[str] | None,
         typer.Option(metavar="COLUMN=VALUE", help="Use only the rows of a table that have this value."),
@@ -60,23 +67,32 @@ def calibrate(
     json: Annotated[
         str | None, typer.Option(metavar="PATH", help="Write the result as JSON there; - is standard output.")
     ] = None,
+    write: Annotated[
+        Path | None, typer.Option(metavar="TOML", help="Write the engine there, as an entry of sim/serving/catalog.")
+    ] = None,
 ) -> None:
     """Fit an engine's iteration times to what a real one did, and say how well they predict it."""
     from sim.calibrate import Settings  # noqa: PLC0415  # as above
     from sim.calibrate import calibrate as fit  # noqa: PLC0415
     from sim.report.calibration import as_json, as_text  # noqa: PLC0415
-    from sim.serving.observed import read  # noqa: PLC0415
-    from sim.serving.roofline import UnknownError, find, specs  # noqa: PLC0415
+    from sim.serving.entry import text  # noqa: PLC0415
+    from sim.serving.find import asked_for, find  # noqa: PLC0415
+    from sim.serving.known import UnknownError  # noqa: PLC0415
+    from sim.serving.observed import precision_in, read  # noqa: PLC0415
     from sim.workloads.trace import TraceError  # noqa: PLC0415
 
     only = dict(pair.partition("=")[::2] for pair in where or ())
     try:
-        engine = find(gpu, model, tp, precision)
-        memory_mib = int(specs("gpus")[gpu]["memory_mib"])
+        known = asked_for(gpu, model, tp, precision)
+        if precision is None and (told := precision_in(measured, only, known)):
+            known = asked_for(gpu, model, tp, told)
+        memory_mib = int(known.gpu["memory_mib"])
         settings = Settings(max_num_seqs, max_num_batched_tokens, memory_mib, gpu_memory_utilization, kv_blocks)
-        result = fit(engine, read(measured, only), settings, check_only=check_only)
+        result = fit(find(known), read(measured, only, known), settings, check_only=check_only)
     except (UnknownError, TraceError, ValueError) as e:
         _refuse(str(e))
+    if write is not None:
+        write.write_text(text(result.engine), encoding="utf-8")
     if json == "-":
         sys.stdout.write(as_json(result))
         return

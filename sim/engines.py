@@ -3,7 +3,8 @@
 import re
 from typing import Final
 
-from sim.serving.roofline import find, specs
+from sim.serving.find import find
+from sim.serving.known import known, specs
 from sim.serving.times import Engine, load
 
 _PARTS: Final = re.compile(r"-(bf16|fp8|fp4)-tp([1248])$")
@@ -19,7 +20,7 @@ def engine_of(name: str) -> Engine | None:
     for gpu in specs("gpus"):
         model = name[: parts.start()].removeprefix(f"{gpu}-")
         if name.startswith(f"{gpu}-") and model in specs("models"):
-            return find(gpu, model, int(parts[2]), parts[1])
+            return find(known(gpu, model, int(parts[2]), parts[1]))
     return None
 
 

@@ -175,29 +175,36 @@ class _Computation:
         series_of: Callable[[Sequence[Observation]], Iterable[Sequence[Point]]],
         pace: Callable[[Sequence[Point]], float | None],
     ) -> Part:
-        """Sum over pods of what `pace` makes of each series; a pod of which no series yields it is not behind it.
+        """Sum over pods of what `pace` makes of each series.
 
-        Nor is one whose counter was reset: what it counted between its last answer and the reset is lost, so that its
-        pace is a lower bound; nor one whose clock runs ahead, since a clock that was set forward stretches the time in
-        which a counter grew.
+        A pod of which no series yields it is not behind it. Nor is one whose pace is a lower bound: because it missed
+        an answer lately, or its counter was reset (what it counted between its last answer and the reset is lost), or
+        its clock runs ahead (one that was set forward stretches the time in which a counter grew).
         """
         serving = self._serving(self._pods, quantity)
         if not serving:
             return self._silent(self._pods, quantity)
-        total, behind, whole = 0.0, [], 0
+        counts = isinstance(quantity, Counter | Histogram)
+        total, known, whole = 0.0, [], 0
         for pod, told in serving.items():
             seen = self._pods[pod]
             series = [within(s, self._window.start_s, self._window.now_s) for s in series_of(seen)]
-            known = [value for points in series if (value := pace(points)) is not None]
-            if known or (not told and len(seen) > 1):
-                total += sum(known)
-                behind.append(pod)
-                counts = isinstance(quantity, Counter | Histogram)
-                jumped = seen[-1].at_s - self._window.now_s > AHEAD_S
-                whole += not (jumped or (counts and any(map(was_reset, series))))
-        if not behind:
+            paces = [value for points in series if (value := pace(points)) is not None]
+            if paces or (not told and len(seen) > 1):
+                total += sum(paces)
+                known.append(seen[-1].at_s)
+                whole += self._is_steady(seen) and not (counts and any(map(was_reset, series)))
+        if not known:
             return Missing(f"{quantity}: wants two answers of a pod within {self._window.length_s:g} s")
-        return Term(total, min(self._pods[pod][-1].at_s for pod in behind), whole)
+        return Term(total, min(known), whole)
+
+    def _is_steady(self, seen: Sequence[Observation]) -> bool:
+        """Whether the newest answer is no older than answers are apart, nor of a clock that runs ahead."""
+        lately = [one.at_s for one in seen if self._window.start_s < one.at_s]
+        if len(lately) < 2:
+            return False
+        mean_s = (lately[-1] - lately[0]) / (len(lately) - 1)
+        return -AHEAD_S <= self._window.now_s - lately[-1] <= 1.1 * mean_s
 
     def _observations(self, histogram: Histogram) -> tuple[Buckets, float, int] | Missing:
         """What all pods observed within the window, when, and how many pods stand behind it."""

@@ -283,6 +283,12 @@ def quantities_of(expression: Expression) -> frozenset[Quantity]:
     return frozenset(quantities)
 
 
+def used_by(expression: Expression) -> frozenset[Quantity]:
+    """Quantities that it looks at, those under `OrZero` with them."""
+    own = (getattr(part, field.name) for part in parts_of(expression) for field in fields(part))
+    return frozenset(value for value in own if isinstance(value, Gauge | Counter | Histogram))
+
+
 def sized_of(expression: Expression) -> frozenset[Histogram]:
     """Histograms of which it needs the buckets; of the others sum and count are enough."""
     return frozenset(part.histogram for part in parts_of(expression) if isinstance(part, Quantile | Within))
@@ -298,3 +304,7 @@ def is_of_pods(expression: Expression) -> bool:
 def ways(reading: str, quantities: frozenset[Quantity]) -> tuple[Expression, ...]:
     """The ways to `reading` that a preset with `quantities` has, the best first; empty where it has none."""
     return tuple(way for way in RECIPES.get(reading, ()) if quantities_of(way) <= quantities)
+
+
+USED: Final = frozenset(quantity for found in RECIPES.values() for way in found for quantity in used_by(way))
+"""Quantities that any recipe looks at; the others a preset names for people and for what is to come."""

@@ -11,7 +11,11 @@ from scaler.sources.base import PodDirectory, Source
 from scaler.sources.presets import Preset
 
 SOURCES: Final = {
+    "kafka": "scaler.sources.kafka",
+    "nats": "scaler.sources.nats",
     "prometheus": "scaler.sources.prometheus",
+    "rabbitmq": "scaler.sources.rabbitmq",
+    "redis": "scaler.sources.redis",
     "scrape": "scaler.sources.scrape",
 }
 """Kind of a backend in the settings -> the module whose `connect(name, backend, wiring)` makes its source.

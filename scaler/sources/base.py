@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from scaler.signals.reading import Missing, Reading
 
@@ -76,6 +76,19 @@ class Source(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+History = Sequence[tuple[float, Mapping[Subject, Found]]]
+"""What `read` would have found at earlier instants, the oldest first."""
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """A source that also knows the past."""
+
+    async def history(self, asks: Asks, from_s: float, to_s: float, step_s: float) -> History:
+        """As `Source.read` at each instant from `from_s` to `to_s`. Raises SourceError where nothing could be asked."""
+        ...
 
 
 def missing(asks: Asks, why: str) -> dict[Subject, Found]:

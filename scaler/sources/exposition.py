@@ -14,7 +14,7 @@ from typing import Final
 
 from scaler.signals.histogram import Buckets, buckets_of
 from scaler.signals.observed import Cumulative, Labels, Observation, once
-from scaler.signals.recipes import Counter, Gauge, Histogram, Own
+from scaler.signals.recipes import USED, Counter, Gauge, Histogram, Own
 from scaler.sources.presets import HistogramName, Name, Preset
 
 SERIES: Final = re.compile(r'[a-zA-Z_:][a-zA-Z0-9_:]*(?:\{(?:[^"{}]|"(?:[^"\\]|\\.)*")*\})?')
@@ -62,10 +62,11 @@ class Page:
         self._of_gateway = of_gateway
         self._families = defaultdict[str, list[tuple[Gauge | Counter | Histogram, int, Name | HistogramName]]](list)
         for quantity, names in preset.named():
-            for way, name in enumerate(names):
+            for way, name in enumerate(names if quantity in USED else ()):
                 for family in name.families:
                     self._families[family].append((quantity, way, name))
         self._slots: dict[str, tuple[Slot, ...]] = {}
+        self._bounds: dict[tuple[float, ...], tuple[float, ...]] = {}
 
     def observations(self, text: str, at_s: float) -> Mapping[Whose, Observation]:
         """What the page says of each workload that it names; under NOBODY what it says of itself.
@@ -82,7 +83,7 @@ class Page:
             for slot in slots:
                 told = values[slot.whose]
                 told[slot] = max(value * slot.scale, told.get(slot, 0.0))
-        return {whose: _observation(series, at_s) for whose, series in values.items()}
+        return {whose: self._observation(series, at_s) for whose, series in values.items()}
 
     def _lines(self, text: str) -> Iterator[tuple[str, float]]:
         """Series and value of each line of a family that is wanted."""
@@ -122,6 +123,41 @@ class Page:
             elif (part := _part(name, family, labels)) is not None:
                 yield Slot(quantity, way, apart, 1.0 if part != "sum" else name.scale, whose, part)
 
+    def _observation(self, series: Series, at_s: float) -> Observation:
+        """Each quantity under the first of its names that is there."""
+        by_quantity: dict[Gauge | Counter | Histogram | Own, dict[int, dict[Slot, float]]] = defaultdict(dict)
+        for slot, value in series.items():
+            by_quantity[slot.quantity].setdefault(slot.way, {})[slot] = value
+        gauges: dict[Gauge | Own, Mapping[Labels, float]] = {}
+        counters: dict[Counter, Mapping[Labels, float]] = {}
+        histograms: dict[Histogram, Mapping[Labels, Cumulative]] = {}
+        for quantity, ways in by_quantity.items():
+            told = ways[min(ways)]
+            if isinstance(quantity, Histogram):
+                if cumulative := dict(self._cumulative(told)):
+                    histograms[quantity] = cumulative
+            elif isinstance(quantity, Counter):
+                counters[quantity] = once((slot.labels, value) for slot, value in told.items())
+            else:
+                gauges[quantity] = {
+                    **once((slot.labels, value) for slot, value in told.items() if not slot.negative),
+                    **{slot.labels: -value for slot, value in told.items() if slot.negative},
+                }
+        return Observation(at_s=at_s, gauges=gauges, counters=counters, histograms=histograms)
+
+    def _cumulative(self, told: Series) -> Iterator[tuple[Labels, Cumulative]]:
+        """Histograms of which sum and count are known; without a usable bucket they have none."""
+        by_labels: dict[Labels, dict[float | str | None, float]] = defaultdict(dict)
+        for slot, value in told.items():
+            by_labels[slot.labels][slot.part] = value
+        for labels, parts in by_labels.items():
+            if "sum" in parts and "count" in parts:
+                found = buckets_of((bound, n) for bound, n in parts.items() if isinstance(bound, float))
+                buckets = None
+                if isinstance(found, Buckets):  # pods of one engine have the same bounds, so they are kept once
+                    buckets = Buckets(self._bounds.setdefault(found.bounds, found.bounds), found.counts)
+                yield labels, Cumulative(buckets, parts["sum"], parts["count"])
+
 
 OWN: Final = frozenset(Own)
 
@@ -139,37 +175,3 @@ def _part(name: HistogramName, family: str, labels: Mapping[str, str]) -> float 
         return float(labels.get("le", "")) * name.scale
     except ValueError:
         return None
-
-
-def _observation(series: Series, at_s: float) -> Observation:
-    """Each quantity under the first of its names that is there."""
-    by_quantity: dict[Gauge | Counter | Histogram | Own, dict[int, dict[Slot, float]]] = defaultdict(dict)
-    for slot, value in series.items():
-        by_quantity[slot.quantity].setdefault(slot.way, {})[slot] = value
-    gauges: dict[Gauge | Own, Mapping[Labels, float]] = {}
-    counters: dict[Counter, Mapping[Labels, float]] = {}
-    histograms: dict[Histogram, Mapping[Labels, Cumulative]] = {}
-    for quantity, ways in by_quantity.items():
-        told = ways[min(ways)]
-        if isinstance(quantity, Histogram):
-            if cumulative := dict(_cumulative(told)):
-                histograms[quantity] = cumulative
-        elif isinstance(quantity, Counter):
-            counters[quantity] = once((slot.labels, value) for slot, value in told.items())
-        else:
-            gauges[quantity] = {
-                **once((slot.labels, value) for slot, value in told.items() if not slot.negative),
-                **{slot.labels: -value for slot, value in told.items() if slot.negative},
-            }
-    return Observation(at_s=at_s, gauges=gauges, counters=counters, histograms=histograms)
-
-
-def _cumulative(told: Series) -> Iterator[tuple[Labels, Cumulative]]:
-    """Histograms of which sum and count are known; without a usable bucket they have none."""
-    by_labels: dict[Labels, dict[float | str | None, float]] = defaultdict(dict)
-    for slot, value in told.items():
-        by_labels[slot.labels][slot.part] = value
-    for labels, parts in by_labels.items():
-        if "sum" in parts and "count" in parts:
-            found = buckets_of((bound, n) for bound, n in parts.items() if isinstance(bound, float))
-            yield labels, Cumulative(found if isinstance(found, Buckets) else None, parts["sum"], parts["count"])

@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from scaler.clock import Clock
-from scaler.sources.base import Asks, Found, Source, SourceError, Subject, missing
+from scaler.sources.base import Asks, Found, History, Remembers, Source, SourceError, Subject, missing
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -61,6 +61,17 @@ class Guarded:
             log.info("source.recovered", backend=self._name, failures=self._failures)
         self._failures = 0
         return found
+
+    async def history(self, asks: Asks, from_s: float, to_s: float, step_s: float) -> History:
+        """Nothing, where the source has no memory or cannot be asked: then windows fill as time goes by."""
+        if not isinstance(self._source, Remembers) or self._failures >= OPENS_AFTER:
+            return ()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await self._source.history(asks, from_s, to_s, step_s)
+        except (TimeoutError, SourceError) as e:
+            log.info("source.no_history", backend=self._name, why=str(e) or f"not read within {self._timeout_s:g} s")
+            return ()
 
     async def close(self) -> None:
         await self._source.close()

@@ -63,7 +63,7 @@ class PrometheusSource:
         asked = questions(kinds, self._presets)
         answers = await self._answers(asked, lambda question: self._api.instant(question.text, at_s))
         outcomes = {question.topic: _outcome(question, _now(answers[question.topic])) for question in asked}
-        return await self._found(asks, kinds, Reader(self._presets, outcomes, at_s))
+        return await self._found(asks, kinds, outcomes, at_s)
 
     async def history(
         self, asks: Asks, from_s: float, to_s: float, step_s: float
@@ -94,7 +94,7 @@ class PrometheusSource:
         past = []
         for at_s in instants:
             outcomes = {question.topic: _outcome(question, moments[question.topic](at_s)) for question in asked}
-            past.append((at_s, await self._found(asks, kinds, Reader(self._presets, outcomes, at_s))))
+            past.append((at_s, await self._found(asks, kinds, outcomes, at_s)))
         return past
 
     async def _answers(
@@ -113,9 +113,10 @@ class PrometheusSource:
         return {question.topic: answer for question, answer in zip(asked, answers, strict=True)}
 
     async def _found(
-        self, asks: Asks, kinds: Mapping[Kind, Collection[str]], reader: Reader
+        self, asks: Asks, kinds: Mapping[Kind, Collection[str]], outcomes: Mapping[Topic, Outcome], at_s: float
     ) -> Mapping[Subject, Found]:
         texts = {kind: self._texts(kind, namespaces) for kind, namespaces in kinds.items()}
+        readers = {kind: Reader(self._presets[kind.preset], kind, outcomes, at_s) for kind in kinds}
         found: dict[Subject, Found] = {}
         for n, (subject, names) in enumerate(asks.items()):
             if n % AT_A_STRETCH == AT_A_STRETCH - 1:
@@ -124,7 +125,8 @@ class PrometheusSource:
                 found[subject] = Found(readings=dict.fromkeys(names, NAMELESS))
                 continue
             kind, whose = Kind.of(subject, names), (subject.namespace, subject.workload)
-            readings = {name: reader.reading(name, kind, whose, subject.slo_s) for name in sorted(names)}
+            reader = readers[kind]
+            readings = {name: reader.reading(name, whose, subject.slo_s) for name in names}
             found[subject] = Found(readings=readings, asked=texts[kind])
         return found
 

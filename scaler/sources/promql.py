@@ -10,7 +10,7 @@ workload is read off its name. Every text keeps these rules:
   and only for pods that export the preset's `up`;
 - gauges of ghosts, whose last sample is older than `max_age_s`, do not count; the instant selector honours staleness
   markers, which a range would not;
-- native histograms for pods that export them, classic buckets for the others.
+- classic buckets of pods that export them, native histograms of the others, never both of one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +19,7 @@ from typing import Final
 
 from scaler.signals.reading import ReadingName
 from scaler.signals.recipes import (
+    Counter,
     CountRate,
     Expression,
     Gateway,
@@ -82,9 +83,8 @@ class Scope:
 
 
 def by_pod(text: str) -> str:
-    """`text`, whose series have a `pod`, with the `workload` that the pod's name tells."""
-    of_index = f'label_replace({text}, "workload", "$1", "pod", "(.+)-{INDEX}")'
-    return f'label_replace({of_index}, "workload", "$1", "pod", "(.+)-{REPLICA}")'
+    """`text`, whose series have a `pod`, with the `workload` that its name tells: a Deployment's before others."""
+    return f'label_replace({text}, "workload", "$1", "pod", "(.+?)-(?:{REPLICA}|{INDEX})")'
 
 
 def by_label(text: str, label: str) -> str:
@@ -94,7 +94,15 @@ def by_label(text: str, label: str) -> str:
 
 def together(texts: Mapping[str, str]) -> str:
     """One query that answers several: each series says in `part` which text it is of."""
-    return " or ".join(f'label_replace({text}, "{PART}", "{tag}", "", "")' for tag, text in sorted(texts.items()))
+    return _tree([f'label_replace({text}, "{PART}", "{tag}", "", "")' for tag, text in sorted(texts.items())])
+
+
+def _tree(texts: Sequence[str]) -> str:
+    """`or` as a tree: in a chain what stands first would be hashed again for each that follows."""
+    if len(texts) <= 2:
+        return " or ".join(texts)
+    half = len(texts) // 2
+    return f"({_tree(texts[:half])}) or ({_tree(texts[half:])})"
 
 
 def cluster(scope: Scope) -> Mapping[str, str]:
@@ -165,16 +173,15 @@ class Writer:
         earlier: list[str] = []
         for n, name in enumerate(name for name in self._preset.histograms[histogram].names if name.buckets):
             hidden = "".join(f" unless on ({self._each}) {other}" for other in earlier)
-            native = self._rate(name.name, _match(name))
-            classic = self._rate(name.bucket_family, _match(name))
-            kept = f"max by ({self._by}, le) ({classic}) unless on ({self._each}) {native}{hidden}"
-            # `max` passes over native histograms; the mean of a histogram that is scraped twice is itself.
-            natives = f"avg by ({self._by}) ({native}){hidden}"
-            text = (
-                f"sum by ({KEPT}) ({self._of_workloads(natives)}) or sum by ({KEPT}, le) ({self._of_workloads(kept)})"
-            )
+            native, count = (self._rate(family, _match(name)) for family in (name.name, name.count_family))
+            classic = f"max by ({self._by}, le) ({self._rate(name.bucket_family, _match(name))}){hidden}"
+            # `max` passes over native histograms; the mean of one that is scraped twice is itself. Those of pods
+            # that have both kinds are left out here: it would take four times as long to leave out their buckets.
+            natives = f"avg by ({self._by}) ({native}) unless on ({self._each}) {count}{hidden}"
+            summed = f"sum by ({KEPT}, le) ({self._of_workloads(classic)})"
+            text = f"sum by ({KEPT}) ({self._of_workloads(natives)}) or {summed}"
             found.append((f"{histogram}.{n}", name.scale, text))
-            earlier += [native, self._rate(name.count_family, _match(name))]
+            earlier += [native, count]
         return tuple(found)
 
     def seen(self) -> str:
@@ -182,9 +189,18 @@ class Writer:
         return f"count by ({KEPT}) ({self._of_workloads(self._times())})"
 
     def young(self) -> str:
-        """Of those, pods with fewer than two samples within the window: no rate knows of them."""
+        """Of those, pods that rates know too little of.
+
+        They have fewer than two samples within the window, or restarted in it: what they counted between their last
+        sample and the restart is lost.
+        """
         counts = self._either(lambda name: f"count_over_time({self._select(name.name, _match(name))}[{self._window}])")
-        return f"count by ({KEPT}) ({self._of_workloads(f'{counts} < 2 and on ({self._each}) {self._times()}')})"
+        known = f"{counts} < 2"
+        if (counter := next((one for one in Counter if one in self._preset.counters), None)) is not None:
+            names = self._preset.counters[counter].names
+            resets = (f"resets({self._select(name.name, _match(name))}[{self._window}])" for name in names)
+            known = f"({known} or max by ({self._each}) ({' or '.join(resets)}) > 0)"
+        return f"count by ({KEPT}) ({self._of_workloads(f'{known} and on ({self._each}) {self._times()}')})"
 
     def oldest(self) -> str:
         """When the newest sample was taken of the pod that was measured longest ago; ghosts left out."""

@@ -12,7 +12,7 @@ from scaler.signals.histogram import Buckets, Estimate
 from scaler.signals.native import Native
 from scaler.signals.reading import Missing, Reading, Sample, reading_of
 from scaler.signals.recipes import FEWEST, CountRate, Expression, Gateway, Growth, Quantile, Within
-from scaler.sources.batch import CLUSTER, OF_BUCKETS, OLDEST, SEEN, WINDOWED, YOUNG, Kind, Topic, tag
+from scaler.sources.batch import CLUSTER, OF_BUCKETS, OLDEST, SEEN, WINDOWED, YOUNG, Kind, Topic, leaves, tag
 from scaler.sources.presets import Preset
 from scaler.sources.prometheus_api import Labels, NativeHistogram
 
@@ -85,23 +85,47 @@ class _SilentError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class _Leaf:
+    """Where a part of a recipe is answered. `tag`: None for what is made of buckets."""
+
+    outcome: Outcome | None
+    tag: str | None
+    windowed: bool
+
+    @property
+    def doubt(self) -> str | None:
+        return self.outcome.warning if isinstance(self.outcome, Spoken) else None
+
+
 class Reader:
-    """Makes readings of one instant."""
+    """Makes readings of the subjects of one kind, as of one instant."""
 
-    presets: Mapping[str, Preset]
-    outcomes: Mapping[Topic, Outcome]
-    at_s: float
+    def __init__(self, preset: Preset, kind: Kind, outcomes: Mapping[Topic, Outcome], at_s: float) -> None:
+        self._kind = kind
+        self._at_s = at_s
+        self._has_pods = preset.scope == "pod"
+        self._ways = {name: preset.ways(name) for name in kind.names}
+        self._cluster, self._now, self._windowed = map(outcomes.get, (kind.cluster, kind.now, kind.windowed))
+        parts = (part for ways in self._ways.values() for way in ways for part in leaves(way))
+        self._leaves = {
+            part: _Leaf(
+                outcomes.get(kind.topic(part)),
+                None if isinstance(part, OF_BUCKETS) else tag(part),
+                isinstance(part, WINDOWED + OF_BUCKETS),
+            )
+            for part in parts
+        }
 
-    def reading(self, name: str, kind: Kind, workload: Workload, slo_s: float | None) -> Reading:
+    def reading(self, name: str, workload: Workload, slo_s: float | None) -> Reading:
         """The first way to `name` of which anything is said; Missing where a query for any of them was not answered.
 
         A later way is no substitute for one that could not be asked: it may know of less.
         """
         try:
             if name in CLUSTER:
-                value = self._told(kind.cluster, workload).numbers.get(name)
-                return NOTHING if value is None else reading_of(value, self.at_s)
-            part = self._part(name, kind, workload, slo_s)
+                value = _told(self._cluster, workload).numbers.get(name)
+                return NOTHING if value is None else reading_of(value, self._at_s)
+            part = self._part(name, workload, slo_s)
         except _SilentError as e:
             return Missing(str(e))
         if isinstance(part, Missing):
@@ -109,44 +133,43 @@ class Reader:
         value = max(0.0, part.value)
         return Sample(value, part.at_s, part.pods, count=part.count, saturated=part.saturated, doubt=part.doubt)
 
-    def _part(self, name: str, kind: Kind, workload: Workload, slo_s: float | None) -> Part:
-        part: Part = Missing(f"preset {kind.preset!r} knows no metric for it")
-        for way in self.presets[kind.preset].ways(name):
-            part = combine(way, lambda leaf: self._leaf(leaf, kind, workload, slo_s))
+    def _part(self, name: str, workload: Workload, slo_s: float | None) -> Part:
+        part: Part = Missing(f"preset {self._kind.preset!r} knows no metric for it")
+        for way in self._ways[name]:
+            part = combine(way, lambda leaf: self._leaf(leaf, workload, slo_s))
             if part != NOTHING:
                 break
         return part
 
-    def _leaf(self, part: Expression, kind: Kind, workload: Workload, slo_s: float | None) -> Part:
-        topic = kind.topic(part)
-        told = self._told(topic, workload)
+    def _leaf(self, part: Expression, workload: Workload, slo_s: float | None) -> Part:
+        leaf = self._leaves[part]
+        told = _told(leaf.outcome, workload)
         if isinstance(part, Quantile | Within):
-            found = _observed(part, told, kind.window_s, slo_s)
+            found = _observed(part, told, self._kind.window_s, slo_s)
         else:
-            found = _number(part, told.numbers.get(tag(part)), kind.window_s)
+            found = _number(part, told.numbers.get(leaf.tag or ""), self._kind.window_s)
         if isinstance(found, Missing):
             return found
-        at_s, pods = (self.at_s, None) if isinstance(part, Gateway) else self._behind(part, kind, workload)
-        outcome = self.outcomes.get(topic)
-        doubt = outcome.warning if isinstance(outcome, Spoken) else None
-        return Term(found.value, at_s, pods, found.count or None, found.saturated, doubt)
+        at_s, pods = (self._at_s, None) if isinstance(part, Gateway) else self._behind(leaf, workload)
+        return Term(found.value, at_s, pods, found.count or None, found.saturated, leaf.doubt)
 
-    def _behind(self, part: Expression, kind: Kind, workload: Workload) -> tuple[float, int | None]:
-        """When the pod behind `part` that was measured longest ago was measured, and how many pods there are."""
-        now = self._told(kind.now, workload).numbers
-        at_s = min(self.at_s, now.get(OLDEST, self.at_s))
-        if self.presets[kind.preset].scope == "gateway":
+    def _behind(self, leaf: _Leaf, workload: Workload) -> tuple[float, int | None]:
+        """When the pod behind a value that was measured longest ago was measured, and how many pods there are."""
+        now = _told(self._now, workload).numbers
+        at_s = min(self._at_s, now.get(OLDEST, self._at_s))
+        if not self._has_pods:
             return at_s, None
         pods = now.get(SEEN, 0.0)
-        if isinstance(part, WINDOWED + OF_BUCKETS):
-            pods -= self._told(kind.windowed, workload).numbers.get(YOUNG, 0.0)
+        if leaf.windowed:
+            pods -= _told(self._windowed, workload).numbers.get(YOUNG, 0.0)
         return at_s, max(0, int(pods))
 
-    def _told(self, topic: Topic, workload: Workload) -> Told:
-        outcome = self.outcomes.get(topic)
-        if isinstance(outcome, Silence):
-            raise _SilentError(outcome.why)
-        return NOBODY if outcome is None else outcome.by_workload.get(workload, NOBODY)
+
+def _told(outcome: Outcome | None, workload: Workload) -> Told:
+    """Raises _SilentError."""
+    if isinstance(outcome, Silence):
+        raise _SilentError(outcome.why)
+    return NOBODY if outcome is None else outcome.by_workload.get(workload, NOBODY)
 
 
 def _number(part: Expression, value: float | None, window_s: float) -> Estimate | Missing:

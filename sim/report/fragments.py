@@ -29,12 +29,12 @@ def fragmented_h(world: World, pods: Sequence[PodLife]) -> float:
     used = next((p for p in world.pods if p.allocation is not None), None)
     if used is None or used.node is None or used.allocation is None:
         return 0.0
-    grant, model = used.allocation.grants()[0], world.gpu_of[used.node]
+    grant, model = used.allocation.grants()[0], world.fleet.gpu_model(used.node)
     profile = grant.profile if isinstance(grant, MigSlice) else None
     part = next(held.part for pod in pods for held in pod.holds)
     lost_s = sum(_lost_s(found, end_s, model, profile, part) for found in spans.values())
-    gpus = sum(n.count * n.gpus_per_node for n in world.scenario.yaml.cluster.nodes)
-    lost_s += (gpus - len(spans)) * end_s * unusable([], model, profile, part)
+    untouched_s = world.fleet.gpu_s(end_s) - len(spans) * end_s
+    lost_s += max(0.0, untouched_s) * unusable([], model, profile, part)
     return lost_s / 3600
 
 

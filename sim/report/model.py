@@ -160,10 +160,14 @@ class PodLife(Base, frozen=True):
 
 
 class Node(Base, frozen=True):
+    """`from_s`, `to_s`: while it was there; `to_s` is None at the end of the run."""
+
     name: str
     gpu: str
     gpus: int
     mode: str
+    from_s: float
+    to_s: float | None
 
 
 class Law(Base, frozen=True):

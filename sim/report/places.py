@@ -10,10 +10,18 @@ from sim.world import World
 
 
 def nodes(world: World) -> list[Node]:
+    """All that ever were there, in the order in which they came."""
+    kinds = world.fleet.kinds
     return [
-        Node(name=f"{n.gpu}-{kind}-{i:03d}", gpu=n.gpu, gpus=n.gpus_per_node, mode=n.mode)
-        for kind, n in enumerate(world.scenario.yaml.cluster.nodes)
-        for i in range(n.count)
+        Node(
+            name=name,
+            gpu=kinds[life.kind].gpu,
+            gpus=kinds[life.kind].gpus_per_node,
+            mode=kinds[life.kind].mode,
+            from_s=round(life.from_s, 6),
+            to_s=_rounded(life.to_s),
+        )
+        for name, life in world.fleet.lives.items()
     ]
 
 
@@ -26,7 +34,7 @@ def _life(pod: Pod, world: World) -> PodLife:
     return PodLife(
         name=pod.name,
         node=pod.node,
-        holds=[_held(grant, pod.node, world.gpu_of[pod.node]) for grant in grants if pod.node is not None],
+        holds=[_held(grant, pod.node, world.fleet.gpu_model(pod.node)) for grant in grants if pod.node is not None],
         created_s=round(float(pod.created_s), 6),
         bound_s=_rounded(pod.bound_s),
         ready_s=_rounded(pod.ready_s),

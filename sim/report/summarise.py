@@ -40,9 +40,9 @@ Rows = NDArray[np.int64] | slice
 
 NOT_MODELLED: Final = (
     "network, gateway and tokenizer time; routing is exact least outstanding, sessions stay where they were",
-    "node provisioning, node loss and preemption of pods; API server, KEDA and kube-scheduler answer at once",
-    "shared bandwidth of image and weight copies between nodes; copies on one node are shared",
-    "prefix cache across sessions; speculative decoding; prefill and decode on different replicas",
+    "preemption of pods; API server, KEDA and kube-scheduler answer at once",
+    "bandwidth of image and weight copies that other tenants take; copies of one run share the store if it is told how",
+    "prefix cache across sessions; which drafts are accepted (the mean is); prefill and decode on different replicas",
     "interference between MIG slices of one GPU (power, PCIe)",
 )
 
@@ -263,15 +263,15 @@ def _gpus(world: World, fragmented_h: float) -> Gpus:
     starting, serving, draining = hours.sum(axis=0).tolist()
     replica_s = sum(sum(spans(p, yaml.duration)[1:]) for p in world.pods)
     busy_s = float(world.pool.totals()[Counter.BUSY_US]) / 1e6
-    owned = sum(n.count * n.gpus_per_node for n in yaml.cluster.nodes)
+    provisioned_h = world.fleet.gpu_s(yaml.duration) / 3600
     return Gpus(
         starting_h=rounded(starting),
         serving_h=rounded(serving),
         draining_h=rounded(draining),
         total_h=rounded(starting + serving + draining),
         busy_share=rounded(busy_s / replica_s) if replica_s else None,
-        provisioned_h=rounded(owned * yaml.duration / 3600),
-        fragmented_h=rounded(min(fragmented_h, owned * yaml.duration / 3600 - starting - serving - draining)),
+        provisioned_h=rounded(provisioned_h),
+        fragmented_h=rounded(min(fragmented_h, provisioned_h - starting - serving - draining)),
     )
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 
 from scaler.signals.reading import Missing, Reading, ReadingName, Sample
-from scaler.sources.base import Asks, Found, Source, Subject
+from scaler.sources.base import Asks, Found, History, Source, Subject
 
 EVERYTHING = frozenset(ReadingName)
 
@@ -57,3 +57,23 @@ class ScriptedSource:
 async def read_one(source: Source, names: frozenset[str], subject: Subject, at_s: float) -> Found:
     """What `source` finds for a single subject."""
     return (await source.read({subject: names}, at_s))[subject]
+
+
+class RememberingSource(ScriptedSource):
+    """One that knows its past: `then`, readings by instant. `recalled`: the spans it was asked for."""
+
+    def __init__(self, now: Mapping[str, Reading | float], then: Mapping[float, Mapping[str, Reading | float]]) -> None:
+        super().__init__(now)
+        self.then = then
+        self.recalled: list[tuple[float, float, float]] = []
+
+    async def history(self, asks: Asks, from_s: float, to_s: float, step_s: float) -> History:
+        self.recalled.append((from_s, to_s, step_s))
+        if self.breaks is not None:
+            raise self.breaks
+        past = []
+        for at_s, readings in sorted(self.then.items()):
+            if from_s <= at_s <= to_s:
+                moment = ScriptedSource(readings)
+                past.append((at_s, await moment.read(asks, at_s)))
+        return past

@@ -172,8 +172,9 @@ async def test_a_value_comes_with_its_time_and_the_pods_behind_it(pods: Pods, pr
 def by_promtool(tools: Tools, prometheus: Prometheus, part: Expression, now_s: float) -> float:
     """What the server's own tool makes of the text for this one workload."""
     scope = Scope(namespaces=(NAMESPACE,), window_s=10.0, max_age_s=10.0, workload=WORKLOAD)
-    query = [tools.binary("promtool"), "query", "instant", "-o", "json", f"--time={now_s:.3f}", prometheus.url]
-    ran = subprocess.run([*query, Writer(load()["vllm"], scope).part(part)], capture_output=True, check=True)
+    text = Writer(load()["vllm"], scope).part(part)
+    asked = ["query", "instant", "-o", "json", f"--time={now_s:.3f}", prometheus.url, text]
+    ran = subprocess.run([str(tools.binary("promtool")), *asked], capture_output=True, check=True)
     (series,) = json.loads(ran.stdout)
     return float(series["value"][1])
 
@@ -356,7 +357,7 @@ async def test_a_prometheus_behind_tls_is_asked_by_whom_it_trusts_and_trusted_by
         "client_auth_type": "RequireAndVerifyClientCert",
     }
     web.write_text(yaml.safe_dump({"tls_server_config": tls}))
-    ours = {"ca_file": authority.ca, "certificate_file": client.certificate, "key_file": client.key}
+    ours: dict[str, Any] = {"ca_file": authority.ca, "certificate_file": client.certificate, "key_file": client.key}
     with made(tools, tmp_path, pods) as prometheus:
         prometheus.argv = [*prometheus.argv, f"--web.config.file={web}"]
         prometheus.start().wait_ready(lambda: "Listening on" in prometheus.log.read_text())

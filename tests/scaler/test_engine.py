@@ -10,14 +10,15 @@ from prometheus_client import CollectorRegistry
 from scaler.access import Access
 from scaler.engine import Engine, FullError, Limits, Published
 from scaler.obs import Observer
-from scaler.signals.reading import Missing, ReadingName
+from scaler.signals.reading import Missing, Reading, ReadingName
+from scaler.sources.base import SourceError
 from scaler.sources.guarded import Guarded
 from scaler.trigger import TriggerError
 from tests.fakes.clock import ManualClock, settle
-from tests.fakes.source import ScriptedSource
+from tests.fakes.source import RememberingSource, ScriptedSource
 
 QUEUE = {"policy": "queue", "queuePerReplica": "1", "workload": "chat", "stabilizationDown": "0s"}
-LOAD = {"queue": 5.0, "running": 0.0, "replicas": 3.0, "ready": 3.0}
+LOAD: dict[str, Reading | float] = {"queue": 5.0, "running": 0.0, "replicas": 3.0, "ready": 3.0}
 START_S = 1000.0
 
 
@@ -271,3 +272,46 @@ async def test_missing_is_counted_by_reading() -> None:
         await house.ask()
         assert house.metric("readings_missing_total", reading="queue") == 1.0
         assert house.metric("decisions_total", rule="partial") == 1.0
+
+
+def busy_then_idle(at_s: float) -> dict[str, Reading | float]:
+    return LOAD | {"queue": 9.0 if at_s < 700.0 else 2.0, "replicas": 9.0, "ready": 9.0}
+
+
+async def test_a_new_process_that_can_ask_for_the_past_answers_as_one_that_was_there() -> None:
+    keys = QUEUE | {"stabilizationDown": "120s"}
+    clock, there = ManualClock(600.0), ScriptedSource(busy_then_idle(600.0))
+    async with House(there, clock) as house:
+        while clock() < START_S:
+            there.readings = busy_then_idle(clock())
+            await house.ask(keys)
+            await clock.advance(15.0)
+        old = (await house.ask(keys)).decision
+    then = {at_s: busy_then_idle(at_s) for at_s in (15.0 * n for n in range(100))}
+    remembering = RememberingSource(busy_then_idle(START_S), then)
+    async with House(remembering, ManualClock(clock())) as house:
+        new = (await house.ask(keys)).decision
+        assert (new.replicas, new.steps) == (old.replicas, old.steps)
+        assert new.replicas == 2
+        ((from_s, to_s, step_s),) = remembering.recalled
+        assert to_s - from_s == 120.0
+        assert step_s == 15.0
+        await house.clock.advance(15.0)
+        assert len(remembering.recalled) == 1
+
+
+async def test_a_new_process_without_a_past_does_not_scale_down() -> None:
+    keys = QUEUE | {"stabilizationDown": "120s"}
+    remembering = RememberingSource(busy_then_idle(START_S), {})
+    guarded = Guarded("default", remembering, timeout_s=1.0, clock=ManualClock(START_S))
+    engine = Engine(None, [guarded], limits(), Observer(CollectorRegistry()), clock=ManualClock(START_S))
+    assert (await engine.decide("agents", "chat", keys)).decision.replicas == 9
+    remembering.breaks = SourceError("down")
+    assert await guarded.history({}, 0.0, 1.0, 1.0) == ()
+    await engine.close()
+
+
+async def test_triggers_that_are_new_together_are_asked_for_together() -> None:
+    async with House(ScriptedSource(LOAD), max_objects=50) as house:
+        await asyncio.gather(*(house.ask(name=f"chat-{n}") for n in range(50)))
+        assert (house.source.calls, len(house.source.asked)) == (1, 50)

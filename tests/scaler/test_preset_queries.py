@@ -305,9 +305,14 @@ E2E = "vllm:e2e_request_latency_seconds"
         ),
         pytest.param(
             VLLM,
-            {f"{E2E}{{{A}}}": native(1, "30 15")} | classic(E2E, A),
-            {(*CHAT, "", "e2e_s.0"): 3},
-            id="a pod with both kinds has its native one only",
+            {f"{E2E}{{{A}}}": native(1, "30 15")} | classic(E2E, A) | {f"{E2E}{{{B}}}": native(1, "30 15")},
+            {
+                (*CHAT, "", "e2e_s.0"): 3,
+                (*CHAT, "1.0", "e2e_s.0"): 0.5,
+                (*CHAT, "2.0", "e2e_s.0"): 1,
+                (*CHAT, "+Inf", "e2e_s.0"): 1,
+            },
+            id="a pod with both kinds counts by one of them",
         ),
         pytest.param(
             VLLM,
@@ -409,6 +414,12 @@ NEWBORN = {f"vllm:num_requests_running{{{B.replace('bbbbb', 'ddddd')}}}": "_x20 
         pytest.param(VLLM.seen(), {f"vllm:num_requests_running{{{A}}}": flat(1)} | GHOST, {CHAT: 1}, id="no ghost"),
         pytest.param(VLLM.young(), RUNNING, {}, id="young: none"),
         pytest.param(VLLM.young(), RUNNING | NEWBORN, {CHAT: 1}, id="young: of one scrape no rate is known"),
+        pytest.param(
+            VLLM.young(),
+            RUNNING | counter("vllm:prompt_tokens_total", "0+150x14 0+150x24", rate(20)),
+            {CHAT: 1},
+            id="young: one restarted within the window",
+        ),
         pytest.param(VLLM.young(), RUNNING | GHOST, {}, id="young: ghosts are not young"),
         pytest.param(
             VLLM.oldest(),
