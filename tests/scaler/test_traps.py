@@ -4,7 +4,7 @@ What happened to whom stands beside each. `tests/scaler/test_pitfalls.py` has th
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -30,6 +30,7 @@ VLLM = load()["vllm"]
 KEYS = {"policy": "queue", "queuePerReplica": "4", "stabilizationDown": "60s"}
 TRIGGER = Trigger.parse(KEYS)
 Load = Mapping[str, Reading | float]
+Seen = Mapping[str, Sequence[Observation]]
 
 
 def readings(at_s: float, load: Load) -> dict[str, Reading]:
@@ -40,7 +41,9 @@ def readings(at_s: float, load: Load) -> dict[str, Reading]:
     }
 
 
-def follow(loads: list[Load], past: Past = NO_PAST, from_s: float = 0.0, trigger: Trigger = TRIGGER) -> list[Decision]:
+def follow(
+    loads: Sequence[Load], past: Past = NO_PAST, from_s: float = 0.0, trigger: Trigger = TRIGGER
+) -> list[Decision]:
     decisions = []
     for n, tick in enumerate(loads):
         now_s = from_s + n * TICK_S
@@ -53,7 +56,7 @@ def pod(gauges: Mapping[Gauge | Own, float], at_s: float = 60.0) -> list[Observa
     return [Observation(at_s=at_s, gauges={name: {(): value} for name, value in gauges.items()})]
 
 
-def queue(pods: Mapping[str, list[Observation]], gateways: Mapping[str, list[Observation]] | None = None) -> Reading:
+def queue(pods: Seen, gateways: Seen | None = None) -> Reading:
     workload = Workload(pods=pods, gateways=gateways or {}, up=Gauge.RUNNING)
     return reading(VLLM.ways("queue"), workload, Window(60.0, 120.0, 60.0))
 
