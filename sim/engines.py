@@ -1,4 +1,4 @@
-"""An engine by its name: one of the catalog's, or a roofline whose name says all that it needs."""
+"""An engine by its name: one of the catalog's, or one whose name says all that is needed to work it out."""
 
 import re
 from typing import Final
@@ -11,7 +11,7 @@ _PARTS: Final = re.compile(r"-(bf16|fp8|fp4)-tp([1248])$")
 
 
 def engine_of(name: str) -> Engine | None:
-    """`h100-80-llama-3.1-8b`, or `l40s-llama-3.1-8b-bf16-tp1`; None where nothing is known of it."""
+    """`h100-80-llama-3.1-8b`, or `a100-80-qwen3-14b-fp8-tp1`; None where nothing is known of it."""
     if name in load():
         return load()[name]
     parts = _PARTS.search(name)
@@ -27,7 +27,7 @@ def engine_of(name: str) -> Engine | None:
 def how_to_name() -> str:
     """What there is, and how to add one."""
     return (
-        f"there are {', '.join(load())}; add one as a file of sim/serving/catalog, or name a roofline by GPU, model, "
-        f"precision and tensor parallelism, such as l40s-llama-3.1-8b-bf16-tp1: GPUs {', '.join(specs('gpus'))}; "
+        f"there are {', '.join(load())}; add one as a file of sim/serving/catalog, or name one by its GPU, model, "
+        f"precision and tensor parallelism, such as a100-80-qwen3-14b-fp8-tp1: GPUs {', '.join(specs('gpus'))}; "
         f"models {', '.join(specs('models'))}"
     )

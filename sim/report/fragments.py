@@ -43,12 +43,20 @@ def fragmented_h(world: World, pods: Sequence[PodLife]) -> float:
 def _lost_s(
     spans: Sequence[Span], there: tuple[float, float], model: GpuModel, profile: str | None, part: float
 ) -> float:
-    """Of one GPU, while its node was `there`."""
+    """Of one GPU, while its node was `there`: from change to change."""
+    begins = sorted(range(len(spans)), key=lambda i: spans[i].from_s)
+    ends = sorted(range(len(spans)), key=lambda i: spans[i].to_s)
     instants = sorted({*there, *(s.from_s for s in spans), *(s.to_s for s in spans)})
-    return sum(
-        (b - a) * unusable([s.held for s in spans if s.from_s <= a < s.to_s], model, profile, part)
-        for a, b in pairwise(instants)
-    )
+    active, begun, ended, lost_s = dict[int, Held](), 0, 0, 0.0
+    for from_s, to_s in pairwise(instants):
+        while begun < len(begins) and spans[begins[begun]].from_s <= from_s:
+            active[begins[begun]] = spans[begins[begun]].held
+            begun += 1
+        while ended < len(ends) and spans[ends[ended]].to_s <= from_s:
+            active.pop(ends[ended], None)
+            ended += 1
+        lost_s += (to_s - from_s) * unusable(list(active.values()), model, profile, part)
+    return lost_s
 
 
 def unusable(holds: Sequence[Held], model: GpuModel, profile: str | None, part: float) -> float:

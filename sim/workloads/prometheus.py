@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import IO, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from sim.workloads.trace import TraceError, at, given, number, opened
 
 ABOUT: Final = "arrivals at the rates of a Prometheus range (query_range JSON, or promtool tsdb dump)"
 STALE_S: Final = 300.0  # a series that has had no sample for so long has ended: Prometheus's own look-back
+MOST_CHARACTERS: Final = 256 << 20
 _DUMPED: Final = re.compile(r"(?P<labels>\{.*\})\s+(?P<value>\S+)\s+(?P<at_ms>-?\d+)$")
 _NAME: Final = re.compile(r'__name__="((?:[^"\\]|\\.)*)"')
 
@@ -91,7 +92,7 @@ def read(path: Path, metric: str | None = None) -> dict[str, Series]:
     with opened(path) as text:
         first = text.readline()
         text.seek(0)
-        samples = _matrix(path, text.read()) if first.lstrip().startswith('{"') else _dump(path, text)
+        samples = _matrix(path, _whole(path, text)) if first.lstrip().startswith('{"') else _dump(path, text)
         found: dict[str, Series] = {}
         for labels, at_s, value in samples:
             name = _NAME.search(labels)
@@ -102,6 +103,14 @@ def read(path: Path, metric: str | None = None) -> dict[str, Series]:
                 raise TraceError(f"{path}: {labels}: samples must ascend in time ({at_s:g} s)")
             series.at_s.append(at_s)
             series.values.append(value)
+    return found
+
+
+def _whole(path: Path, text: IO[str]) -> str:
+    """JSON is read at once, so that it must have room; a dump is read line by line."""
+    found = text.read(MOST_CHARACTERS + 1)
+    if len(found) > MOST_CHARACTERS:
+        raise TraceError(f"{path}: is larger than {MOST_CHARACTERS >> 20} MiB: ask for a longer step, or use promtool")
     return found
 
 

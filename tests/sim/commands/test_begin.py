@@ -58,4 +58,4 @@ def test_an_engine_that_is_not_in_the_catalog_can_be_named_by_its_parts(tmp_path
     assert sim("validate", scene(tmp_path, text)).exit_code == 0
     unknown = sim("validate", scene(tmp_path, SHORT.replace("llama-3.1-8b", "llama-9-8b-fp8-tp1")))
     assert "no such engine; there are a100-80-llama-3.1" in unknown.stderr
-    assert "or name a roofline by GPU, model, precision and tensor parallelism" in unknown.stderr
+    assert "or name one by its GPU, model, precision and tensor parallelism" in unknown.stderr

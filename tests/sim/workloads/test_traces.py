@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sim.serving.turns import NO_SESSION, PS_PER_S, Turns
 from sim.workloads import WORKLOADS, mooncake, servegen
@@ -186,6 +188,12 @@ def test_a_dump_of_counters_is_added_up_over_series_and_resets(tmp_path: Path) -
     assert len(turns) == pytest.approx(72_000, abs=3 * 72_000**0.5)
 
 
+def test_a_range_that_has_no_room_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sim.workloads.prometheus.MOST_CHARACTERS", 40)
+    with pytest.raises(TraceError, match="ask for a longer step, or use promtool"):
+        read("prometheus", lines(tmp_path / "x.json", matrix((1, "1"), (2, "1"))), **LENGTHS)
+
+
 def test_a_series_that_ended_carries_no_load(tmp_path: Path) -> None:
     rows = [f'{{pod="a"}} 10 {1000 * t}' for t in range(0, 3601, 60)]
     rows += [f'{{pod="b"}} 10 {1000 * t}' for t in range(0, 1201, 60)]
@@ -252,6 +260,43 @@ def test_our_own_form_loses_nothing(tmp_path: Path, form: Literal["jsonl", "csv"
     path = tmp_path / f"x.{form}"
     path.write_text(out.getvalue())
     again = read("turns", path)
+    assert all(np.array_equal(getattr(load, f), getattr(again, f)) for f in load.__dataclass_fields__)
+
+
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(st.integers(0, 2**61), st.integers(1, 2**31 - 1), st.integers(1, 2**31 - 1), st.booleans()),
+            min_size=1,
+            max_size=4,
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    st.sampled_from(["jsonl", "csv"]),
+)
+def test_any_sessions_come_back_to_the_picosecond(
+    tmp_path_factory: pytest.TempPathFactory,
+    sessions: list[list[tuple[int, int, int, bool]]],
+    form: Literal["jsonl", "csv"],
+) -> None:
+    rows = [(number, place, *turn) for number, turns in enumerate(sessions) for place, turn in enumerate(turns)]
+    first = np.array([place == 0 for _, place, *_ in rows])
+    times = np.array([time_ps for _, _, time_ps, *_ in rows], np.int64)
+    load = Turns(
+        prompt=np.array([row[3] for row in rows], np.int32),
+        output=np.array([row[4] for row in rows], np.int32),
+        session=np.array([row[0] for row in rows], np.int64),
+        arrival_ps=np.where(first, times, -1),
+        wait_ps=np.where(first, 0, times),
+        human=np.array([row[5] for row in rows]) & ~first,
+        follows=np.append(~first[1:], False),
+    )
+    out = io.StringIO()
+    our_own.write(load, out, form)
+    path = tmp_path_factory.mktemp("turns") / "x"
+    path.write_text(out.getvalue())
+    again = read("turns", path, 1e8)
     assert all(np.array_equal(getattr(load, f), getattr(again, f)) for f in load.__dataclass_fields__)
 
 
