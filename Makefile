@@ -5,9 +5,9 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 # Where the control plane of the e2e is built: outside the tree, shared by all checkouts.
 TOOLS  ?= $(HOME)/.cache/slicewise
-PURE   := scaler/signals/*,scaler/policy/*,scaler/evaluate.py,scaler/keys.py,scaler/trigger.py,extender/placement/*,extender/ledger.py,extender/verbs.py,extender/wire.py
+PURE   := scaler/signals/*,scaler/policy/*,scaler/access.py,scaler/doctor.py,scaler/evaluate.py,scaler/keys.py,scaler/trigger.py,extender/placement/*,extender/ledger.py,extender/verbs.py,extender/wire.py
 
-.PHONY: run test check integration e2e bench tools proto format clean
+.PHONY: run test check integration e2e bench fidelity tools vllm proto format clean
 
 run: $(STAMP)                     ## install, then watch the real servers drive a simulated cluster for about a minute
 	$(BIN)/slicewise demo
@@ -25,8 +25,12 @@ check: $(STAMP)                   ## what CI runs, except the servers
 	$(BIN)/coverage report --include='$(PURE)' --fail-under=100
 	$(BIN)/coverage report --fail-under=85 > /dev/null
 
-tools:                            ## build etcd, Kubernetes, KEDA, KWOK and Prometheus as Go modules (25 min cold, 2 cores)
+tools:                            ## build etcd, Kubernetes, KEDA, KWOK and Prometheus as Go modules (25 min cold, 2 cores), bring the brokers
 	tests/e2e/build-tools "$(TOOLS)"
+	tests/e2e/install-brokers "$(TOOLS)"
+
+vllm:                             ## install vLLM for the CPU in an environment of its own (6 GB; 5 min cold)
+	PYTHON="$(PYTHON)" tests/e2e/install-vllm "$(TOOLS)"
 
 integration: $(STAMP)             ## tests against real single servers
 	SLICEWISE_TOOLS="$(TOOLS)" $(BIN)/pytest -q -m integration
@@ -36,6 +40,9 @@ e2e: $(STAMP)                     ## tests against the real control plane
 
 bench: $(STAMP)                   ## GetMetrics, filter and prioritize, simulated requests: one table, comparable within one run
 	$(BIN)/python -m bench
+
+fidelity: $(STAMP) vllm            ## the simulator against a real engine; wants two idle cores for about five minutes
+	$(BIN)/python -m bench.fidelity "$(TOOLS)"
 
 proto: $(STAMP)                   ## regenerate the code under */pb from proto/
 	$(BIN)/python tests/codegen.py

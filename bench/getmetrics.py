@@ -9,11 +9,13 @@ from typing import Any, Final
 
 import grpc.aio
 
+from scaler.backends import PrometheusBackend
 from scaler.pb import externalscaler_pb2 as pb
 from scaler.pb.externalscaler_pb2_grpc import ExternalScalerStub
 from scaler.server import serving
-from scaler.settings import Address, BackendSettings, Settings
+from scaler.settings import Address, Settings
 from slicewise.process import logs
+from tests.fakes.cluster import FakeCluster, scaled_object
 
 Row = tuple[str, float, str]
 
@@ -30,13 +32,13 @@ KEYS: Final = {
 START_S: Final = 1_700_000_002.0
 
 
-class _Cluster:
+def _cluster() -> FakeCluster:
     """A Kubernetes API that answers at once; Prometheus is absent, so every decision is a hold of what runs."""
-
-    async def get(self, path: str, **_: str | int) -> dict[str, Any]:
-        if "/scaledobjects/" in path:
-            return {"spec": {"scaleTargetRef": {"name": "chat"}}}
-        return {"spec": {"replicas": 3}, "status": {"readyReplicas": 3}}
+    cluster = FakeCluster(replicas=3)
+    cluster.objects["/apis/keda.sh/v1alpha1/scaledobjects"] = [
+        scaled_object(f"chat-{n}", {"name": "chat"}) for n in range(OBJECTS)
+    ]
+    return cluster
 
 
 def _serve(parent: Connection) -> None:
@@ -45,12 +47,12 @@ def _serve(parent: Connection) -> None:
     settings = Settings(
         listen=LOOPBACK,
         metrics_listen=LOOPBACK,
-        backends={"default": BackendSettings(url="http://127.0.0.1:1")},
+        backends={"default": PrometheusBackend(url="http://127.0.0.1:1")},
         drain_s=0.0,
     )
 
     async def serve() -> None:
-        async with serving(settings, kube=_Cluster(), clock=lambda: START_S, sleep=_never) as running:
+        async with serving(settings, kube=_cluster(), clock=lambda: START_S, sleep=_never) as running:
             parent.send(running.address)
             await asyncio.to_thread(parent.recv)
 

@@ -1,16 +1,20 @@
 """`slicewise scaler …`: the composition root, and the only place that reads the wall clock."""
 
 import asyncio
+import sys
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from rich.console import Console
 
-from scaler.server import ListenError, serving
+from scaler import check as checks
+from scaler.server import ListenError, engine_with, serving
 from scaler.settings import Settings, SettingsError
-from scaler.sources import presets
+from scaler.sources import MissingExtraError, presets
 from slicewise.process import logs
 from slicewise.process.kube import Kube, KubeError
 from slicewise.process.shutdown import stop_on_signals
@@ -78,21 +82,86 @@ def serve(
     logs.configure(settings.log_format, settings.log_level)
     try:
         asyncio.run(_serve(settings))
-    except ListenError as e:
+    except (ListenError, MissingExtraError) as e:
         _say_and_exit(str(e))
     except KubeError as e:
         _say_and_exit(f"{e}\nwithout a Kubernetes API, say --no-kubernetes")
 
 
+@app.command()
+def check(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="METADATA|FILE",
+            help="A ScaledObject's YAML file, a file with a trigger's metadata, key=value,key=value itself, or - for "
+            "standard input.",
+        ),
+    ],
+    *,
+    config: Annotated[Path | None, typer.Option(help="The server's settings file.")] = None,
+    prometheus: Annotated[str | None, typer.Option(metavar="URL", help="The backend named default.")] = None,
+    kubernetes: Annotated[
+        bool | None, typer.Option("--kubernetes/--no-kubernetes", help="Read the Kubernetes API. Default: yes.")
+    ] = None,
+    kubeconfig: Annotated[Path | None, typer.Option(help="How to reach the API.")] = None,
+    namespace: Annotated[str, typer.Option(help="Where the input does not tell it.")] = "default",
+    name: Annotated[str, typer.Option(help="The ScaledObject's name, where the input does not tell it.")] = "check",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Connect, show every reading with its age, coverage and query, and say what is wrong and how to mend it.
+
+    Exit codes: 0 nothing stands in the way, 1 something does, 2 wrong usage.
+    """
+    given: dict[str, Any] = {
+        "backends": None if prometheus is None else {"default": prometheus},
+        "kubernetes": kubernetes,
+        "kubeconfig": kubeconfig,
+    }
+    logs.configure("text", "error")
+    try:
+        text, where = _text_of(source)
+        wanted = checks.candidates(text, where=where, namespace=namespace, name=name)
+        verdicts = asyncio.run(_check(Settings.load(config, **given), wanted))
+    except (SettingsError, checks.CheckError, MissingExtraError, KubeError) as e:
+        _say_and_exit(str(e))
+    if as_json:
+        typer.echo(checks.as_json(verdicts))
+    else:
+        for one in verdicts:
+            checks.show(one, Console(highlight=False))
+    if not all(one.is_well for one in verdicts):
+        raise typer.Exit(1)
+
+
+def _text_of(source: str) -> tuple[str, str]:
+    if source == "-":
+        return sys.stdin.read(), "standard input"
+    path = Path(source)
+    if "=" in source and not path.is_file():
+        return source, "metadata"
+    if not path.is_file():
+        raise checks.CheckError(f"{source}: no such file, and not key=value,key=value either")
+    return path.read_text("utf-8"), source
+
+
+async def _check(settings: Settings, wanted: Sequence[checks.Candidate]) -> Sequence[checks.Verdict]:
+    async with AsyncExitStack() as stack:
+        kube = await stack.enter_async_context(Kube.connect(settings.kubeconfig)) if settings.kubernetes else None
+        engine = await stack.enter_async_context(engine_with(settings, kube=kube, clock=time.time))
+        return [await checks.verdict(engine, one) for one in wanted]
+
+
 @app.command("presets")
-def list_presets() -> None:
-    """List the engine presets: which readings each knows, and the query behind each."""
-    for name, preset in presets.load().items():
-        typer.echo(f"{name}: {preset.engine}, {preset.versions}")
-        for reading, questions in preset.readings.items():
-            for question in questions:
-                typer.echo(f"  {reading} [{question.unit}]")
-                typer.echo(f"    {question.query}")
+def list_presets(
+    engine: Annotated[str | None, typer.Argument(metavar="[PRESET]", help="Only this one. Default: all.")] = None,
+) -> None:
+    """List the engine presets: which readings each gives, and the names of their families by version and source."""
+    known = presets.load()
+    if engine is not None and engine not in known:
+        _say_and_exit(f"there is no preset {engine!r}; there are {', '.join(known)}")
+    for name, preset in known.items() if engine is None else [(engine, known[engine])]:
+        typer.echo("\n".join(presets.listed(name, preset)))
 
 
 @app.command("settings")

@@ -4,19 +4,23 @@ import asyncio
 import hashlib
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+from scaler.access import KEYS, Access, Role
 from scaler.clock import Clock, Sleep
 from scaler.evaluate import NO_PAST, Decision, Past, Step, evaluate
 from scaler.obs import Observer, Whose
-from scaler.signals.reading import Missing, Reading
-from scaler.sources.base import Found, Source, Subject
+from scaler.signals.reading import Reading
+from scaler.sources.base import Found, Place, Remembers, Source, Subject
 from scaler.trigger import Trigger, TriggerError
 
-AT_ONCE: Final = 64
-"""Evaluations of a tick at a time: each has its sources' time-outs from its turn on, however many there are."""
+GATHERED_S: Final = 0.02
+"""How long the first of several new triggers waits for the others, so that they are asked for together."""
+
+IN_A_ROW: Final = 16
+"""Evaluations before calls have their turn: a few milliseconds, so that thousands of triggers delay no answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,12 +29,12 @@ class Limits:
 
     tick_s: float
     delay_s: float
-    source_timeout_s: float
     first_answer_s: float
     forget_after_s: float
     max_objects: int
-    backends: frozenset[str]
+    backends: Mapping[str, Access]
     presets: frozenset[str]
+    dependencies: frozenset[str]
     reads_cluster: bool
 
     @property
@@ -45,10 +49,15 @@ class FullError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The decision of the instant `at_s`."""
+    """The decision of the instant `at_s`, and what it was made from.
+
+    `asked`: by reading, the query or command that yielded it.
+    """
 
     decision: Decision
     at_s: float
+    readings: Mapping[str, Reading] = field(default_factory=dict)
+    asked: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -61,27 +70,34 @@ class Watched:
     past: Past = NO_PAST
     published: Published | None = None
     news: asyncio.Event = field(default_factory=asyncio.Event)
-    busy: asyncio.Lock = field(default_factory=asyncio.Lock)
+    first: asyncio.Task[None] | None = None
 
 
 Key = tuple[str, str, frozenset[tuple[str, str]]]
 
 
+NOTHING: Final = Found(readings={})
+Answer = asyncio.Task[Mapping[Subject, Found]]
+
+
 class Engine:
     """Evaluates every registered trigger at each multiple of the tick, `delay_s` after it.
 
-    `sources`: names that each provides, in the order in which they are asked; the first that provides a name gives it.
+    `cluster`: knows what runs and what a ScaledObject scales; it is asked first, None where the Kubernetes API is not
+    read. `sources`: asked at once, each with all subjects; the first that provides a name gives it.
     """
 
     def __init__(
         self,
-        sources: Sequence[tuple[frozenset[str], Source]],
+        cluster: Source | None,
+        sources: Sequence[Source],
         limits: Limits,
         observer: Observer,
         *,
         clock: Clock,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
+        self._cluster = cluster
         self._sources = sources
         self._limits = limits
         self._observer = observer
@@ -89,10 +105,14 @@ class Engine:
         self._sleep = sleep
         self._watched: dict[Key, Watched] = {}
         self._first: set[asyncio.Task[None]] = set()
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._new: list[Watched] = []
+        self._gathering: asyncio.Task[None] | None = None
 
-    def admit(self, metadata: Mapping[str, str]) -> Trigger:
-        """The trigger that `metadata` describe, if this server can serve it. Raises TriggerError with all faults."""
+    def admit(self, namespace: str, metadata: Mapping[str, str]) -> Trigger:
+        """The trigger that `metadata` describe, if this server can serve it to `namespace`.
+
+        Raises TriggerError with all faults.
+        """
         faults: list[str] = []
         trigger = None
         try:
@@ -100,12 +120,19 @@ class Engine:
         except TriggerError as e:
             faults.extend(e.faults)
         limits = self._limits
-        for key, allowed in (("backend", limits.backends), ("preset", limits.presets)):
-            name = metadata.get(key) if trigger is None else getattr(trigger, key)
-            if name is not None and name not in allowed:
-                faults.append(
-                    f"trigger metadata {key!r}: this server knows {', '.join(sorted(allowed))} (got {name!r})"
-                )
+        faults += self._access_faults(namespace, metadata, trigger)
+        preset = metadata.get("preset") if trigger is None else trigger.preset
+        if preset is not None and preset not in limits.presets:
+            faults.append(
+                f"trigger metadata 'preset': this server knows {', '.join(sorted(limits.presets))} (got {preset!r})"
+            )
+        if trigger is not None:
+            faults += [
+                f"trigger metadata 'dependsOn': this server knows {', '.join(sorted(limits.dependencies)) or 'none'} "
+                f"(got {name!r})"
+                for name in trigger.depends_on
+                if name not in limits.dependencies
+            ]
         if trigger is not None and trigger.workload is None and not limits.reads_cluster:
             faults.append("trigger metadata: this server does not read the Kubernetes API, so it needs workload")
         if trigger is not None and trigger.max_age_s < 2 * limits.tick_s:
@@ -116,6 +143,21 @@ class Engine:
         if faults or trigger is None:
             raise TriggerError(tuple(faults))
         return trigger
+
+    def _access_faults(self, namespace: str, metadata: Mapping[str, str], trigger: Trigger | None) -> list[str]:
+        """Backends that are not there for `namespace`, and names in them that it may not ask for."""
+        faults = []
+        for role, backend, name in _uses(metadata, trigger):
+            known = {n: a for n, a in self._limits.backends.items() if role in a.roles and a.allows(namespace)}
+            if backend not in known:
+                listed = ", ".join(sorted(known)) or "none"
+                faults.append(
+                    f"trigger metadata {KEYS[role]!r}: for namespace {namespace!r} this server knows {listed} "
+                    f"(got {backend!r})"
+                )
+            elif name is not None and (why := known[backend].refusal(role, name, namespace)) is not None:
+                faults.append(why)
+        return faults
 
     async def decide(self, namespace: str, name: str, metadata: Mapping[str, str]) -> Published:
         """The newest decision for a trigger; for one not seen before, its first evaluation.
@@ -145,17 +187,13 @@ class Engine:
                 del self._watched[key]
                 self._observer.forgotten(watched.whose)
         self._observer.watching(len(self._watched))
-        watched_now = list(self._watched.values())
-        ends = await asyncio.gather(*(self._evaluate(w, at_s) for w in watched_now), return_exceptions=True)
-        for watched, end in zip(watched_now, ends, strict=True):
-            if isinstance(end, Exception):
-                self._observer.failed(watched.whose, end)
+        await self._evaluate(list(self._watched.values()), at_s)
 
     async def close(self) -> None:
         for task in self._first:
             task.cancel()
         await asyncio.gather(*self._first, return_exceptions=True)
-        for _, source in self._sources:
+        for source in (*self._sources, *([] if self._cluster is None else [self._cluster])):
             await source.close()
 
     def _instant(self) -> float:
@@ -167,7 +205,7 @@ class Engine:
         key = (namespace, name, frozenset(metadata.items()))
         watched = self._watched.get(key)
         if watched is None:
-            trigger = self.admit(metadata)
+            trigger = self.admit(namespace, metadata)
             if len(self._watched) >= self._limits.max_objects:
                 raise FullError(f"this server evaluates {self._limits.max_objects} triggers already (max_objects)")
             text = "\0".join(f"{key}={value}" for key, value in sorted(metadata.items()))
@@ -180,18 +218,23 @@ class Engine:
 
     async def _first_answer(self, watched: Watched) -> None:
         """Evaluates at once, so that a new trigger need not wait for a tick; goes on by itself when that is late."""
+        if watched.first is None or watched.first.done():
+            watched.first = self._gathered(watched)
+        await asyncio.wait({watched.first}, timeout=self._limits.first_answer_s)
 
-        async def evaluate_now() -> None:
-            async with watched.busy:
-                if watched.published is None:
-                    await self._evaluate_alone(watched, self._instant())
+    def _gathered(self, watched: Watched) -> asyncio.Task[None]:
+        """The evaluation of all that are new at about the same time: after a restart these are thousands."""
+        self._new.append(watched)
+        if self._gathering is None:
+            self._gathering = asyncio.create_task(self._evaluate_new())
+            self._first.add(self._gathering)
+            self._gathering.add_done_callback(self._first.discard)
+        return self._gathering
 
-        task = asyncio.create_task(evaluate_now())
-        self._first.add(task)
-        task.add_done_callback(self._first.discard)
-        await asyncio.wait({task}, timeout=self._limits.first_answer_s)
-        if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-            self._observer.failed(watched.whose, error)
+    async def _evaluate_new(self) -> None:
+        await asyncio.sleep(GATHERED_S)
+        new, self._new, self._gathering = self._new, [], None
+        await self._evaluate(new, self._instant())
 
     def _newest(self, watched: Watched) -> Published:
         published, now_s = watched.published, self._clock()
@@ -204,48 +247,156 @@ class Engine:
         active = watched.past.active
         return Published(Decision(replicas=None, active=active, steps=(Step("no-answer", None, None, why),)), now_s)
 
-    async def _evaluate(self, watched: Watched, at_s: float) -> None:
-        async with self._turns, watched.busy:
-            if watched.published is None or watched.published.at_s < at_s:
-                await self._evaluate_alone(watched, at_s)
-
-    async def _evaluate_alone(self, watched: Watched, at_s: float) -> None:
+    async def _evaluate(self, watched: Sequence[Watched], at_s: float) -> None:
+        """Asks each source once for all, and decides for each as soon as its own sources have answered."""
         begun_s = time.perf_counter()
-        readings = await self._collect(watched, at_s)
-        decision, watched.past = evaluate(watched.trigger, readings, at_s, watched.past)
-        watched.published = Published(decision, at_s)
+        located = await self._located(watched, at_s)
+        asks: list[dict[Subject, frozenset[str]]] = [{} for _ in self._sources]
+        groups: dict[frozenset[int], list[tuple[Watched, Subject]]] = {}
+        for one, (subject, found) in zip(watched, located, strict=True):
+            left = one.trigger.wanted() - found.readings.keys()
+            uses = set()
+            for number, source in enumerate(self._sources):
+                if names := left & source.provides(subject):
+                    asks[number][subject] = asks[number].get(subject, frozenset()) | names
+                    left -= names
+                    uses.add(number)
+            groups.setdefault(frozenset(uses), []).append((one, subject))
+        answers = [
+            asyncio.create_task(source.read(ask, at_s)) if ask else None
+            for source, ask in zip(self._sources, asks, strict=True)
+        ]
+        await self._remember([(one, subject) for group in groups.values() for one, subject in group], at_s)
+        of_cluster = dict(located)
+        await asyncio.gather(
+            *(
+                self._conclude(group, of_cluster, [a for n in sorted(uses) if (a := answers[n])], at_s, begun_s)
+                for uses, group in groups.items()
+            )
+        )
+
+    async def _remember(self, watched: Sequence[tuple[Watched, Subject]], at_s: float) -> None:
+        """Fills the windows of those that are new with what was decided, had this process run already.
+
+        Only by sources that know the past; without them a new process holds until it has seen whole windows itself.
+        """
+        new = [(one, subject) for one, subject in watched if one.published is None and one.past == NO_PAST]
+        remembering = [source for source in self._sources if isinstance(source, Remembers)]
+        if not new or not remembering:
+            return
+        tick_s = self._limits.tick_s
+        ticks = math.ceil(max(max(o.trigger.windows.up_s, o.trigger.windows.down_s) for o, _ in new) / tick_s) + 1
+        instants: dict[float, list[Mapping[Subject, Found]]] = {}
+        for source in remembering:
+            asks: dict[Subject, frozenset[str]] = {}
+            for one, subject in new:
+                if names := one.trigger.wanted() & source.provides(subject):
+                    asks[subject] = asks.get(subject, frozenset()) | names
+            for then_s, found in (
+                await source.history(asks, at_s - ticks * tick_s, at_s - tick_s, tick_s) if asks else ()
+            ):
+                instants.setdefault(then_s, []).append(found)
+        for n, (one, subject) in enumerate(new):
+            if n % IN_A_ROW == IN_A_ROW - 1:
+                await asyncio.sleep(0)
+            for then_s, told in sorted(instants.items()):
+                readings = {
+                    name: r for found in told if subject in found for name, r in found[subject].readings.items()
+                }
+                if readings:
+                    _, one.past = evaluate(one.trigger, readings, then_s, one.past)
+
+    async def _located(self, watched: Collection[Watched], at_s: float) -> Sequence[tuple[Subject, Found]]:
+        """The subject of each, with the name of its workload, and what the cluster says of it."""
+        subjects = [_subject(one) for one in watched]
+        if self._cluster is None:
+            return [(subject, NOTHING) for subject in subjects]
+        asks: dict[Subject, frozenset[str]] = {}
+        for one, subject in zip(watched, subjects, strict=True):
+            names = one.trigger.wanted() & self._cluster.provides(subject)
+            asks[subject] = asks.get(subject, frozenset()) | names
+        try:
+            answer = await self._cluster.read(asks, at_s)
+        except Exception as e:  # noqa: BLE001  # a defect of ours: the other sources still raise what has to rise
+            for one in watched:
+                self._observer.failed(one.whose, e)
+            answer = {}
+        found = [answer.get(subject, NOTHING) for subject in subjects]
+        return [
+            (replace(subject, workload=subject.workload or f.workload), f)
+            for subject, f in zip(subjects, found, strict=True)
+        ]
+
+    async def _conclude(
+        self,
+        group: Sequence[tuple[Watched, Subject]],
+        of_cluster: Mapping[Subject, Found],
+        answers: Sequence[Answer],
+        at_s: float,
+        begun_s: float,
+    ) -> None:
+        """Decides for those who want the same sources, once these have answered."""
+        ends = await asyncio.gather(*answers, return_exceptions=True)
+        found = [end for end in ends if not isinstance(end, BaseException)]
+        defects = [end for end in ends if isinstance(end, BaseException)]
+        for n, (watched, subject) in enumerate(group):
+            if n % IN_A_ROW == IN_A_ROW - 1:
+                await asyncio.sleep(0)
+            if defects:
+                self._observer.failed(watched.whose, defects[0])
+            elif watched.published is None or watched.published.at_s < at_s:
+                told = [of_cluster[subject], *(answer[subject] for answer in found if subject in answer)]
+                self._publish(watched, told, at_s, begun_s)
+
+    def _publish(self, watched: Watched, told: Sequence[Found], at_s: float, begun_s: float) -> None:
+        readings = {name: reading for one in told for name, reading in one.readings.items()}
+        asked = {name: query for one in told for name, query in one.asked.items()}
+        try:
+            decision, watched.past = evaluate(watched.trigger, readings, at_s, watched.past)
+        except Exception as e:  # noqa: BLE001  # a defect of ours in one decision; the others go on
+            self._observer.failed(watched.whose, e)
+            return
+        watched.published = Published(decision, at_s, readings, asked)
         news, watched.news = watched.news, asyncio.Event()
         news.set()
         self._observer.decided(watched.whose, decision, readings, at_s=at_s, took_s=time.perf_counter() - begun_s)
 
-    async def _collect(self, watched: Watched, at_s: float) -> Mapping[str, Reading]:
-        """Every wanted reading, from the first source that provides it.
 
-        Where the trigger does not name the workload, the first source that knows the name tells those after it.
-        """
-        trigger, workload = watched.trigger, watched.trigger.workload
-        wanted = trigger.wanted()
-        readings: dict[str, Reading] = {}
-        for provides, source in self._sources:
-            names = (wanted & provides) - readings.keys()
-            subject = Subject(
-                namespace=watched.whose.namespace,
-                scaled_object=watched.whose.scaled_object,
-                workload=workload,
-                backend=trigger.backend,
-                preset=trigger.preset,
-                window_s=trigger.window_s,
-                max_age_s=trigger.max_age_s,
-            )
-            found = await self._read(source, names, subject, at_s)
-            readings.update(found.readings)
-            workload = workload or found.workload
-        return readings
+def _subject(watched: Watched) -> Subject:
+    trigger = watched.trigger
+    backlog = sessions = None
+    if trigger.backlog_backend is not None and trigger.backlog_name is not None:
+        backlog = Place(backend=trigger.backlog_backend, name=trigger.backlog_name, group=trigger.backlog_group)
+    if trigger.sessions_backend is not None and trigger.sessions_key is not None:
+        sessions = Place(backend=trigger.sessions_backend, name=trigger.sessions_key)
+    return Subject(
+        namespace=watched.whose.namespace,
+        scaled_object=watched.whose.scaled_object,
+        workload=trigger.workload,
+        backend=trigger.backend,
+        preset=trigger.preset,
+        window_s=trigger.window_s,
+        max_age_s=trigger.max_age_s,
+        slo_s=trigger.p95_target_s,
+        backlog=backlog,
+        sessions=sessions,
+        depends_on=trigger.depends_on,
+    )
 
-    async def _read(self, source: Source, names: frozenset[str], subject: Subject, at_s: float) -> Found:
-        try:
-            async with asyncio.timeout(self._limits.source_timeout_s):
-                return await source.read(names, subject, at_s)
-        except TimeoutError:
-            why = Missing(f"not read within {self._limits.source_timeout_s:g} s")
-            return Found(readings=dict.fromkeys(names, why))
+
+def _uses(metadata: Mapping[str, str], trigger: Trigger | None) -> list[tuple[Role, str, str | None]]:
+    """Which backends a trigger uses in which role, and what it names there.
+
+    Of metadata that are no trigger: the backends that stand in their text.
+    """
+    if trigger is None:
+        given = [(role, metadata[key]) for role, key in KEYS.items() if key in metadata]
+        return [(role, backend, None) for role, backend in given]
+    uses: list[tuple[Role, str, str | None]] = []
+    if trigger.asks_engine() or "backend" in metadata:
+        uses.append(("metrics", trigger.backend, None))
+    if trigger.backlog_backend is not None:
+        uses.append(("backlog", trigger.backlog_backend, trigger.backlog_name))
+    if trigger.sessions_backend is not None:
+        uses.append(("sessions", trigger.sessions_backend, trigger.sessions_key))
+    return uses

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from scaler.policy.base import Decision, Recommendation, Step, View
 from scaler.policy.stabilization import NO_PAST, Past, damp
+from scaler.signals.dependency import capped, growth_held, name_of
 from scaler.signals.reading import Missing, Reading, ReadingName
 from scaler.signals.signal import fresh
 from scaler.trigger import Trigger
@@ -25,7 +26,7 @@ def evaluate(trigger: Trigger, readings: Mapping[str, Reading], now_s: float, pa
             for name in trigger.wanted()
         }
     )
-    wish = trigger.sizing.recommend(view)
+    wish = _held(trigger.sizing.recommend(view), trigger, view)
     if wish.replicas is None and trigger.on_missing == "fail":
         return _refused(view, wish, past), past
     answer, damping, past = damp(wish, trigger.windows, now_s=now_s, past=past, current=view.current)
@@ -42,6 +43,18 @@ def evaluate(trigger: Trigger, readings: Mapping[str, Reading], now_s: float, pa
         hpa=hpa,
     )
     return decision, replace(past, active=decision.active)
+
+
+def _held(wish: Recommendation, trigger: Trigger, view: View) -> Recommendation:
+    """`wish`, not above what runs while something that the pods depend on is under strain."""
+    held = growth_held({name: view.readings[name_of(name)] for name in trigger.depends_on})
+    if not held or wish.replicas is None or view.current is None:
+        return wish
+    cap = capped(wish.replicas, view.current)
+    if cap == wish.replicas:
+        return wish
+    why = f"{'; '.join(held)}: more pods would only wait with the others"
+    return replace(wish, replicas=cap, steps=(*wish.steps, Step("dependency", wish.replicas, cap, why)))
 
 
 def _refused(view: View, wish: Recommendation, past: Past) -> Decision:

@@ -54,6 +54,19 @@ def _name(text: object) -> str:
     return str(text)
 
 
+def _names(text: object) -> tuple[str, ...]:
+    names = tuple(_name(part) for part in str(text).split(","))
+    if len(set(names)) < len(names) or len(names) > 8:
+        raise ValueError("not a list of different names")
+    return names
+
+
+def _resource(text: object) -> str:
+    if re.fullmatch(r"[!-~]{1,255}", str(text)) is None:
+        raise ValueError("not a name in a backend")
+    return str(text)
+
+
 def _requests_or_work(text: object) -> QueueTarget:
     bare = re.fullmatch(r"[0-9.]+", str(text)) is not None
     target = QueueTarget(_number(text), "requests") if bare else QueueTarget(_seconds(text), "s")
@@ -67,6 +80,16 @@ Number = Annotated[float, BeforeValidator(_number), Kind("a plain number, such a
 Count = Annotated[int, BeforeValidator(_count), Kind("a whole number")]
 Name = Annotated[
     str, BeforeValidator(_name), Kind("a name of lower-case letters, digits, '-' and '.', as Kubernetes has them")
+]
+Names = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_names),
+    Kind("up to 8 different names of lower-case letters, digits, '-' and '.', separated by commas"),
+]
+Resource = Annotated[
+    str,
+    BeforeValidator(_resource),
+    Kind("1 to 255 printable ASCII characters without blanks, as the backend has the name"),
 ]
 RequestsOrWork = Annotated[
     QueueTarget,

@@ -13,6 +13,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry, start_http_server
 
+from scaler.backends import PrometheusBackend
 from scaler.clock import Clock, Sleep
 from scaler.engine import Engine, Limits
 from scaler.obs import Observer
@@ -20,12 +21,13 @@ from scaler.pb import externalscaler_pb2 as pb
 from scaler.pb import externalscaler_pb2_grpc as pb_grpc
 from scaler.service import KedaService, Streams
 from scaler.settings import Address, Settings
-from scaler.signals.reading import ReadingName
-from scaler.sources import presets
-from scaler.sources.base import Source
-from scaler.sources.cluster import ClusterSource, KubeReader
-from scaler.sources.prometheus import Backend, PrometheusSource
+from scaler.sources import Wiring, connect, presets
+from scaler.sources.cluster import ClusterSource
+from scaler.sources.dependencies import DependencySource
+from scaler.sources.guarded import Guarded
+from scaler.sources.prometheus_api import PrometheusApi
 from slicewise.process.tls import CertificateFiles, Material
+from slicewise.process.watch import Reader
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -47,39 +49,61 @@ class Running:
     ticks: asyncio.Task[None]
 
 
-def engine_of(settings: Settings, kube: KubeReader | None, observer: Observer, clock: Clock, sleep: Sleep) -> Engine:
+def engine_of(
+    settings: Settings, cluster: ClusterSource | None, observer: Observer, clock: Clock, sleep: Sleep
+) -> Engine:
     known = presets.load()
-    prometheus = PrometheusSource(
-        {
-            name: Backend(url=backend.url, token_file=backend.token_file, ca_file=backend.ca_file)
-            for name, backend in settings.backends.items()
-        },
-        known,
+    wiring = Wiring(
+        presets=known,
+        clock=clock,
         timeout_s=settings.query_timeout_s,
-        threads=settings.query_threads,
+        at_once=settings.queries_at_once,
+        pods=cluster,
     )
-    sources: list[tuple[frozenset[str], Source]] = [(frozenset(ReadingName), prometheus)]
-    if kube is not None:
-        sources.insert(0, (ClusterSource.provides, ClusterSource(kube)))
+    guarded = [
+        Guarded(name, connect(name, backend, wiring), timeout_s=settings.source_timeout_s, clock=clock)
+        for name, backend in settings.backends.items()
+    ]
+    guarded += _dependencies(settings, clock)
     limits = Limits(
         tick_s=settings.tick_s,
         delay_s=settings.delay_s,
-        source_timeout_s=settings.source_timeout_s,
         first_answer_s=settings.first_answer_s,
         forget_after_s=settings.forget_after_s,
         max_objects=settings.max_objects,
-        backends=frozenset(settings.backends),
+        backends={name: backend.access for name, backend in settings.backends.items()},
         presets=frozenset(known),
-        reads_cluster=kube is not None,
+        dependencies=frozenset(settings.dependencies),
+        reads_cluster=cluster is not None,
     )
-    return Engine(sources, limits, observer, clock=clock, sleep=sleep)
+    return Engine(cluster, guarded, limits, observer, clock=clock, sleep=sleep)
+
+
+@asynccontextmanager
+async def engine_with(
+    settings: Settings,
+    *,
+    kube: Reader | None,
+    clock: Clock,
+    sleep: Sleep = asyncio.sleep,
+    registry: CollectorRegistry | None = None,
+) -> AsyncIterator[Engine]:
+    """An engine with its sources and watches, which serves nobody and does not tick by itself."""
+    cluster = None if kube is None else _cluster(settings, kube, clock)
+    observer = Observer(CollectorRegistry() if registry is None else registry)
+    engine = engine_of(settings, cluster, observer, clock, sleep)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(engine.close)
+        if cluster is not None:
+            await stack.enter_async_context(_watching(cluster))
+        yield engine
 
 
 @asynccontextmanager
 async def serving(
     settings: Settings,
     *,
-    kube: KubeReader | None,
+    kube: Reader | None,
     clock: Clock,
     sleep: Sleep = asyncio.sleep,
     registry: CollectorRegistry | None = None,
@@ -89,17 +113,18 @@ async def serving(
     `kube`: None where the Kubernetes API is not read. Raises ListenError.
     """
     registry = CollectorRegistry() if registry is None else registry
-    engine = engine_of(settings, kube, Observer(registry), clock, sleep)
     closing = asyncio.Event()
     server = grpc.aio.server(options=_options(settings))
     streams = Streams(repeat_s=settings.repeat_s, life_s=0.8 * settings.max_connection_age_s)
     register: Any = pb_grpc.add_ExternalScalerServicer_to_server  # generated without annotations
-    register(KedaService(engine, streams, closing), server)
     healthy: Any = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(engine.close)
+        engine = await stack.enter_async_context(
+            engine_with(settings, kube=kube, clock=clock, sleep=sleep, registry=registry)
+        )
+        register(KedaService(engine, streams, closing), server)
         stack.push_async_callback(server.stop, None)
         metrics_address = stack.enter_context(_metrics(settings.metrics_listen, registry))
         port = _bind(server, settings)
@@ -120,6 +145,34 @@ async def serving(
             with suppress(asyncio.CancelledError):
                 await ticking
             log.info("scaler.stopped")
+
+
+def _dependencies(settings: Settings, clock: Clock) -> Iterator[Guarded]:
+    for name, backend in settings.backends.items():
+        asked = {n: d for n, d in settings.dependencies.items() if d.backend == name}
+        if asked and isinstance(backend, PrometheusBackend):
+            source = DependencySource(PrometheusApi(backend, timeout_s=settings.query_timeout_s), asked)
+            yield Guarded(name, source, timeout_s=settings.source_timeout_s, clock=clock)
+
+
+def _cluster(settings: Settings, kube: Reader, clock: Clock) -> ClusterSource:
+    return ClusterSource(
+        kube,
+        clock=clock,
+        watches_pods=any(backend.kind == "scrape" for backend in settings.backends.values()),
+        first_answer_s=0.8 * settings.first_answer_s,
+    )
+
+
+@asynccontextmanager
+async def _watching(cluster: ClusterSource) -> AsyncIterator[None]:
+    stop = asyncio.Event()
+    watching = asyncio.create_task(cluster.run(stop), name="scaler watches")
+    try:
+        yield
+    finally:
+        stop.set()
+        await watching
 
 
 def _options(settings: Settings) -> Sequence[tuple[str, int]]:

@@ -126,7 +126,7 @@ class KedaService(ExternalScalerServicer):
         """From metadata alone, without I/O: a GetMetricSpec that fails blinds KEDA's fallback."""
         await _check_names(ref, context)
         try:
-            self._engine.admit(ref.scalerMetadata)
+            self._engine.admit(ref.namespace, ref.scalerMetadata)
         except TriggerError as e:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(e)[:MAX_DETAILS])
 

@@ -17,6 +17,8 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as SourceError
 
+from scaler.backends import AnyBackend, Dependency, PrometheusBackend
+
 PREFIX: Final = "SLICEWISE_SCALER_"
 
 
@@ -53,21 +55,6 @@ class Address(BaseModel):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-class BackendSettings(BaseModel):
-    """One Prometheus, or what speaks its HTTP API."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    url: str = Field(pattern=r"^https?://[^\s/?#]+[^\s?#]*$", description="Where /api/v1/query lies.")
-    token_file: Path | None = Field(default=None, description="File with a bearer token; read for each request.")
-    ca_file: Path | None = Field(default=None, description="Who signed its certificate; default: the system's.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _parse(cls, url: object) -> object:
-        return {"url": url} if isinstance(url, str) else url
-
-
 class Settings(BaseSettings):
     """Unit in the name, reason in the description. All can be set as SLICEWISE_SCALER_NAME; tables as JSON."""
 
@@ -92,10 +79,15 @@ class Settings(BaseSettings):
     tls_client_ca: Path | None = Field(
         default=None, description="PEM file: who signs clients' certificates. With it, clients without one are refused."
     )
-    backends: Mapping[str, BackendSettings] = Field(
+    backends: Mapping[str, AnyBackend] = Field(
         default={},
-        description="The Prometheus servers that triggers may ask, by name. Triggers never name addresses: a tenant's "
-        "metadata would then choose whom we connect to.",
+        description="What triggers may ask, by name: Prometheus servers, direct scrapes, message queues. Triggers "
+        "never name addresses: a tenant's metadata would then choose whom we connect to.",
+    )
+    dependencies: Mapping[str, Dependency] = Field(
+        default={},
+        description="What agents depend on, by the name that triggers put into dependsOn: where it is slow or failing, "
+        "more agents would only wait with the others.",
     )
     kubernetes: bool = Field(
         default=True,
@@ -119,10 +111,12 @@ class Settings(BaseSettings):
         description="How long after its instant an evaluation reads it, so that the scrapes of that instant are in for "
         "every replica of the scaler.",
     )
-    query_timeout_s: float = Field(default=5.0, gt=0, le=60, description="For one query to Prometheus.")
-    query_threads: int = Field(default=8, ge=1, le=64, description="Queries at once; Prometheus runs 20 by default.")
+    query_timeout_s: float = Field(default=5.0, gt=0, le=60, description="For one question to a backend.")
+    queries_at_once: int = Field(
+        default=8, ge=1, le=64, description="Questions to a backend at once; Prometheus runs 20 queries by default."
+    )
     source_timeout_s: float = Field(
-        default=10.0, gt=0, le=120, description="For all that an evaluation asks of a source; then it is missing."
+        default=10.0, gt=0, le=120, description="For all that a tick asks of a backend; then it is missing."
     )
     first_answer_s: float = Field(
         default=5.0,
@@ -166,7 +160,17 @@ class Settings(BaseSettings):
                 "network is trusted"
             )
         if not self.backends:
-            faults.append("backends is empty; name at least one Prometheus, such as --prometheus http://127.0.0.1:9090")
+            faults.append("backends is empty; name at least one, such as --prometheus http://127.0.0.1:9090")
+        scrapes = [name for name, backend in self.backends.items() if backend.kind == "scrape"]
+        if scrapes and not self.kubernetes:
+            faults.append(
+                f"backends {', '.join(scrapes)}: kind scrape finds pods by the Kubernetes API; set kubernetes"
+            )
+        faults += [
+            f"dependencies.{name}.backend: want a backend of kind prometheus (got {dependency.backend!r})"
+            for name, dependency in self.dependencies.items()
+            if not isinstance(self.backends.get(dependency.backend), PrometheusBackend)
+        ]
         if faults:
             raise ValueError("; ".join(faults))
         return self
@@ -217,4 +221,6 @@ def _told(where: tuple[int | str, ...], message: str, value: object) -> str:
     message = message.removeprefix("Value error, ")
     if not where:
         return message
+    if where[0] == "backends":  # pydantic puts the kind that it took for the backend into the path
+        where = (*where[:2], *where[3:])
     return f"{'.'.join(map(str, where))}: {message} (got {str(value)[:80]!r})"

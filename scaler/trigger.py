@@ -10,14 +10,16 @@ from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from scaler.keys import Count, Duration, Name, Number, RequestsOrWork, rule_of
+from scaler.keys import Count, Duration, Name, Names, Number, RequestsOrWork, Resource, rule_of
 from scaler.policy.base import MAX_REPLICAS, Policy
 from scaler.policy.composite import Composite
+from scaler.policy.kv import KvCache
 from scaler.policy.latency import Latency
-from scaler.policy.queue import QueueItems, QueueSeconds
+from scaler.policy.queue import IN_FLIGHT, MESSAGES, QueueItems, QueueSeconds
 from scaler.policy.sessions import Sessions
 from scaler.policy.stabilization import Windows
 from scaler.policy.tokens import Tokens
+from scaler.signals.dependency import name_of
 from scaler.signals.reading import ReadingName
 
 KEDA_OWN: Final = frozenset({"scalerAddress", "enableTLS", "unsafeSsl", "caCert", "tlsClientCert", "tlsClientKey"})
@@ -31,6 +33,7 @@ TARGETS: Final = {
     "sessions": "sessionsPerReplica",
     "tokens": "tokensPerSecondPerReplica",
     "latency": "p95Target",
+    "kv": "kvUsagePerReplica",
 }
 """Each policy's own key: what one replica is to carry, or what is promised."""
 
@@ -48,7 +51,7 @@ class Trigger(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    policy: Literal["queue", "sessions", "tokens", "latency", "composite"] = Field(
+    policy: Literal["queue", "sessions", "tokens", "latency", "kv", "composite"] = Field(
         default="composite",
         description="What sizes the workload. `composite` uses every policy whose key is given: up if any says so, "
         "down only if all agree.",
@@ -62,7 +65,45 @@ class Trigger(BaseModel):
         default="vllm", description="Which engine's metrics to ask for; `slicewise scaler presets` lists them."
     )
     backend: Name = Field(
-        default="default", description="Which Prometheus to ask: a name from the server's allow-list, never an address."
+        default="default",
+        description="Where the engine's metrics come from: the name of a Prometheus, or of direct scrapes, in the "
+        "server's settings; never an address.",
+    )
+    backlog_backend: Name | None = Field(
+        default=None,
+        alias="backlogBackend",
+        description="The message queue that the workload's pods consume: the name of a Kafka, RabbitMQ, NATS or Redis "
+        "in the server's settings. Then `queuePerReplica` counts its messages, waiting and taken, in place of the "
+        "engine's requests.",
+    )
+    backlog_name: Resource | None = Field(
+        default=None,
+        alias="backlogName",
+        description="What holds the messages there: a topic, a queue, a stream or a list (needs `backlogBackend`).",
+    )
+    backlog_group: Resource | None = Field(
+        default=None,
+        alias="backlogGroup",
+        description="Who consumes them: a Kafka consumer group, a NATS consumer, a group of a Redis stream (needs "
+        "`backlogBackend`).",
+    )
+    sessions_backend: Name | None = Field(
+        default=None,
+        alias="sessionsBackend",
+        description="Where live sessions are counted, if not by gauges of pods or of a gateway: the name of a Redis "
+        "in the server's settings.",
+    )
+    sessions_key: Resource | None = Field(
+        default=None,
+        alias="sessionsKey",
+        description="The key that holds the sessions there, or a pattern of keys with one a session, such as "
+        "`session:chat:*` (needs `sessionsBackend`).",
+    )
+    depends_on: Names = Field(
+        default=(),
+        alias="dependsOn",
+        description="What the pods call and cannot do without, by names of the server's settings: while one of them is "
+        "slow or failing, the workload does not grow, for more pods would only wait with the others.",
     )
     queue_per_replica: RequestsOrWork | None = Field(
         default=None,
@@ -80,6 +121,13 @@ class Trigger(BaseModel):
         description="How many tokens a second one replica sustains, prompt (not found in its prefix cache) and "
         "generated together. Measure it under full load: where it is set higher than the truth, tokens alone never "
         "scale up.",
+    )
+    kv_usage_per_replica: Number | None = Field(
+        default=None,
+        alias="kvUsagePerReplica",
+        gt=0,
+        le=1,
+        description="Which share of its KV cache one replica may fill, such as `0.8`.",
     )
     p95_target_s: Duration | None = Field(
         default=None,
@@ -181,22 +229,35 @@ class Trigger(BaseModel):
     def windows(self) -> Windows:
         return Windows(up_s=self.stabilization_up_s, down_s=self.stabilization_down_s, gap_s=self.max_age_s)
 
+    def asks_engine(self) -> bool:
+        """Whether anything it needs comes from the engine's metrics."""
+        elsewhere = {*MESSAGES}
+        if self.sessions_backend is not None:
+            elsewhere.add(ReadingName.SESSIONS)
+        return not self.sizing.reads <= elsewhere
+
     def wanted(self) -> frozenset[str]:
         """Names of the readings that an evaluation needs."""
-        return frozenset({ReadingName.REPLICAS, ReadingName.READY}) | self.sizing.reads
+        dependencies = frozenset(map(name_of, self.depends_on))
+        return frozenset({ReadingName.REPLICAS, ReadingName.READY}) | self.sizing.reads | dependencies
 
 
 def _parts(trigger: Trigger) -> Iterator[Policy]:
     slots = trigger.slots_per_replica or 1
     if (queue := trigger.queue_per_replica) is not None:
-        in_requests = queue.unit == "requests"
-        yield QueueItems(per_replica=queue.amount) if in_requests else QueueSeconds(work_s=queue.amount, slots=slots)
+        of = IN_FLIGHT if trigger.backlog_backend is None else MESSAGES
+        if queue.unit == "requests":
+            yield QueueItems(per_replica=queue.amount, of=of)
+        else:
+            yield QueueSeconds(work_s=queue.amount, slots=slots, of=of)
     if trigger.sessions_per_replica is not None:
         yield Sessions(per_replica=trigger.sessions_per_replica)
     if trigger.tokens_per_s_per_replica is not None:
         yield Tokens(per_s_per_replica=trigger.tokens_per_s_per_replica)
     if trigger.p95_target_s is not None:
         yield Latency(p95_target_s=trigger.p95_target_s, slots=slots)
+    if trigger.kv_usage_per_replica is not None:
+        yield KvCache(share=trigger.kv_usage_per_replica)
 
 
 def _own_keys(metadata: Mapping[str, str]) -> tuple[dict[str, str], frozenset[str], list[str]]:
@@ -241,9 +302,27 @@ def _contradictions(trigger: Trigger, given: frozenset[str], wrong: frozenset[st
     elif "p95Target" in given or (in_work and "queuePerReplica" not in wrong):
         key = "p95Target" if "p95Target" in given else "queuePerReplica"
         faults.append(f"trigger metadata {key!r}: needs slotsPerReplica, the requests that one replica serves at once")
+    faults += _half_given(given, "policy" in wrong)
     low, high = trigger.min_replicas, trigger.max_replicas
     if low is not None and high is not None and low > high:
         faults.append(f"trigger metadata 'minReplicas': want at most maxReplicas, {high} (got '{low}')")
+    return faults
+
+
+def _half_given(given: frozenset[str], policy_unknown: bool) -> list[str]:
+    """A backend without what to ask it for, what to ask for without a backend, and either without a use."""
+    faults = []
+    for backend, name, use in (
+        ("backlogBackend", "backlogName", "queuePerReplica"),
+        ("sessionsBackend", "sessionsKey", "sessionsPerReplica"),
+    ):
+        if backend in given and name not in given:
+            faults.append(f"trigger metadata {backend!r}: needs {name}")
+        if backend in given and use not in given and not policy_unknown:
+            faults.append(f"trigger metadata {backend!r}: nothing uses it; it goes with {use}")
+        if backend not in given:
+            dependents = {name, "backlogGroup"} if backend == "backlogBackend" else {name}
+            faults += [f"trigger metadata {key!r}: needs {backend}" for key in sorted(given & dependents)]
     return faults
 
 

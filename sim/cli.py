@@ -1,14 +1,8 @@
 """`slicewise sim …`: stdout is the report, stderr the talk. Exit codes: 0 ran, 1 a broken promise, 2 wrong usage."""
 
-import sys
-from enum import StrEnum
-from pathlib import Path
-from typing import Annotated, NoReturn
-
 import typer
 
-from sim.calibrate_command import calibrate
-from sim.migpack.command import mig
+from sim.commands import register
 from sim.packing.command import pack
 
 app = typer.Typer(
@@ -19,85 +13,4 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(pack)
-app.command()(mig)
-app.command()(calibrate)
-
-
-class Engine(StrEnum):
-    """Both give the same report; `reference` is plain Python, slow, and there to be compared with."""
-
-    COMPILED = "compiled"
-    REFERENCE = "reference"
-
-
-def _refuse(message: str) -> NoReturn:
-    typer.echo(message, err=True)
-    raise typer.Exit(2)
-
-
-def _find(scenario: str) -> Path:
-    """A path, or the name of a bundled scenario."""
-    from sim.scenario import bundled  # noqa: PLC0415  # --help must not wait for numpy
-
-    path = Path(scenario)
-    if path.is_file():
-        return path
-    known = bundled()
-    if scenario in known:
-        return known[scenario]
-    _refuse(f"no such scenario: {scenario}; give a YAML file, or one of the bundled: {', '.join(known)}")
-
-
-@app.command()
-def run(
-    scenario: Annotated[
-        str, typer.Argument(metavar="SCENARIO", help="A scenario file (YAML), or the name of a bundled scenario.")
-    ],
-    *,
-    trace: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Recorded load (CSV or CSV.gz), for scenarios that replay one."),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same report, byte for byte.")] = 0,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the whole report as JSON instead of the summary.")
-    ] = False,
-    changes: Annotated[int, typer.Option(min=0, help="How many scale events the summary lists.")] = 12,
-    engine: Annotated[Engine, typer.Option(help="Which of the two engines serves; their reports are equal.")] = (
-        Engine.COMPILED
-    ),
-) -> None:
-    """Run a scenario: load, scaler, KEDA, HPA, scheduler, nodes and engines on one clock."""
-    path = _find(scenario)
-    from rich.console import Console  # noqa: PLC0415  # as above
-
-    from sim.cluster.placed import EngineFitError  # noqa: PLC0415
-    from sim.report.terminal import show  # noqa: PLC0415
-    from sim.run import EngineKind, load, simulate  # noqa: PLC0415
-    from sim.serving.jit import compiled_before  # noqa: PLC0415
-    from sim.strict import ConfigError  # noqa: PLC0415
-    from sim.workloads.trace import TraceError  # noqa: PLC0415
-
-    if engine is Engine.COMPILED and not compiled_before():
-        typer.echo("compiling the engine, once on this machine (about 20 s) …", err=True)
-    try:
-        report = simulate(load(path), seed=seed, trace=trace, engine=EngineKind(engine.value))
-    except (ConfigError, TraceError, EngineFitError) as e:
-        _refuse(str(e))
-    if json:
-        sys.stdout.write(report.to_json())
-    else:
-        show(report, Console(highlight=False), changes)
-    if not report.kept_its_promises:
-        broken = ", ".join(p.name for p in report.promises if not p.kept)
-        typer.echo(f"broken promises: {broken}", err=True)
-        raise typer.Exit(1)
-
-
-@app.command()
-def scenarios() -> None:
-    """List the scenarios that come with Slicewise; any of them can be run by its name."""
-    from sim.scenario import bundled, load  # noqa: PLC0415  # as above
-
-    for name, path in bundled().items():
-        typer.echo(f"{name:<14} {load(path).yaml.about}")
+register(app)

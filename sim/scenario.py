@@ -12,11 +12,12 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_va
 from extender.placement import catalog as gpus
 from extender.placement.model import Demand, DemandError
 from scaler.trigger import Trigger, TriggerError
+from sim.changes import Changes, changed
 from sim.cluster.coldstart import ColdStart
 from sim.cluster.nodes import Kind, Loss, Provisioning
 from sim.cluster.placed import Interference, Limits
 from sim.cluster.scaledobject import ScaledObject
-from sim.serving import times
+from sim.engines import engine_of, how_to_name
 from sim.serving.find import find
 from sim.serving.known import Known, known
 from sim.serving.pool import NO_LIMIT
@@ -72,9 +73,8 @@ class EngineYaml(Strict):
     @field_validator("catalog")
     @classmethod
     def _known(cls, name: str | None) -> str | None:
-        if name is not None and name not in times.load():
-            known = ", ".join(times.load())
-            raise ValueError(f"no such engine; there are {known}; add one as a file of sim/serving/catalog")
+        if name is not None and engine_of(name) is None:
+            raise ValueError(f"no such engine; {how_to_name()}")
         return name
 
     @model_validator(mode="after")
@@ -96,9 +96,9 @@ class EngineYaml(Strict):
     def entry(self) -> Engine:
         """With drafts, if any are made."""
         drafts = self.speculative
-        engine = times.load()[self.catalog] if self.catalog else find(self.served.known) if self.served else None
+        engine = engine_of(self.catalog) if self.catalog else find(self.served.known) if self.served else None
         if engine is None:
-            raise ValueError("an engine that is not named is refused when the scenario is read")
+            raise ValueError(f"an engine that is not known is refused when it is read: {self.catalog}")
         if drafts is None:
             return engine
         return replace(engine, times=engine.times.speculative(drafts.tokens, drafts.acceptance, to_ps(drafts.draft)))
@@ -266,13 +266,9 @@ def bundled() -> dict[str, Path]:
         return {p.stem: p for p in sorted(path.glob("*.yaml"))}
 
 
-def load(path: Path) -> Scenario:
-    """Raises `ConfigError` with all that is wrong."""
-    document = read(path)[0]
-    parts = [path]
-    if not isinstance(document.value, dict):
-        raise ConfigError([document.fault((), "want a mapping: name, about, duration, …")])
-    parts += [p for key, kind in _MANIFESTS.items() if (p := _inline(document, key, kind, path.parent))]
+def load(path: Path, changes: Changes = ()) -> Scenario:
+    """With some fields changed (`sim/changes.py`). Raises `ConfigError` with all that is wrong."""
+    document, parts = document_of(path, changes)
     workload, config = _load(document)
     yaml = check(ScenarioYaml, document)
     faults: list[Fault] = []
@@ -282,8 +278,18 @@ def load(path: Path) -> Scenario:
         faults.append(document.fault(("scaler", "tick"), "a trigger's maxAge must be at least twice the tick"))
     if faults:
         raise ConfigError(faults)
-    digest = sha256(b"".join(p.read_bytes() for p in parts)).hexdigest()
+    texts = [*(p.read_bytes() for p in parts), *(f"{field}={text}".encode() for field, text in changes)]
+    digest = sha256(b"".join(texts)).hexdigest()
     return Scenario(path.name, digest, yaml, workload, config, triggers)
+
+
+def document_of(path: Path, changes: Changes) -> tuple[Document, list[Path]]:
+    """With its manifests in place and changed, and the files that it was read from. Raises `ConfigError`."""
+    document = read(path)[0]
+    if not isinstance(document.value, dict):
+        raise ConfigError([document.fault((), "want a mapping: name, about, duration, …")])
+    parts = [path, *(p for key, kind in _MANIFESTS.items() if (p := _inline(document, key, kind, path.parent)))]
+    return changed(document, changes), parts
 
 
 _MANIFESTS: Final = {"scaledObject": "ScaledObject", "pod": "Deployment"}
@@ -304,6 +310,22 @@ def _inline(document: Document, key: str, kind: str, folder: Path) -> Path | Non
     raise ConfigError([document.fault((key,), f"there is no {kind} in {text}")])
 
 
+def manifest(path: Path) -> tuple[ScaledObject, tuple[Trigger, ...]]:
+    """The ScaledObject of a file, by itself or as a scenario has it. Raises `ConfigError`."""
+    documents = read(path)
+    found = next((d for d in documents if isinstance(d.value, dict) and d.value.get("kind") == "ScaledObject"), None)
+    if found is None:
+        if "scaledObject" not in (documents[0].value if isinstance(documents[0].value, dict) else ()):
+            raise ConfigError([documents[0].fault((), "there is no ScaledObject in it")])
+        scenario = load(path)
+        return scenario.yaml.scaled_object, scenario.triggers
+    scaled_object, faults = check(ScaledObject, found), list[Fault]()
+    triggers = tuple(_triggers(found, scaled_object, faults, ("spec", "triggers")))
+    if faults:
+        raise ConfigError(faults)
+    return scaled_object, triggers
+
+
 def _load(document: Document) -> tuple[Workload, Strict]:
     given = document.value.get("workload")
     kind = given.get("kind") if isinstance(given, dict) else None
@@ -317,14 +339,18 @@ def _load(document: Document) -> tuple[Workload, Strict]:
         raise ConfigError([Fault(f.file, f.line, f"workload.{f.field}".rstrip("."), f.rule) for f in e.faults]) from e
 
 
-def _triggers(document: Document, scaled_object: ScaledObject, faults: list[Fault]) -> list[Trigger]:
+def _triggers(
+    document: Document,
+    scaled_object: ScaledObject,
+    faults: list[Fault],
+    where: tuple[str, ...] = ("scaledObject", "spec", "triggers"),
+) -> list[Trigger]:
     triggers = list[Trigger]()
     for i, trigger in enumerate(scaled_object.spec.triggers):
         try:
             triggers.append(Trigger.parse(trigger.metadata))
         except TriggerError as e:
-            where = ("scaledObject", "spec", "triggers", i, "metadata")
-            faults += [document.fault(where, fault) for fault in e.faults]
+            faults += [document.fault((*where, i, "metadata"), fault) for fault in e.faults]
     return triggers
 
 

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Final
 
 from extender.ledger import Ledger
+from extender.placement.model import Allocation
 from sim.cluster.coldstart import Starter
 from sim.cluster.deployment import Pod, victims
 from sim.cluster.hpa import Scale
@@ -14,7 +15,7 @@ from sim.cluster.nodes import Fleet
 from sim.cluster.placed import Sharing, shape_of, share_of
 from sim.kernel import Kernel, Rank
 from sim.scenario import Scenario, demand_of
-from sim.serving.pool import Pool
+from sim.serving.pool import Pool, Shape
 from sim.serving.turns import to_ps
 from sim.streams import stream
 
@@ -166,11 +167,16 @@ class World:
     def _ready(self, pod: Pod, stages: Mapping[str, float]) -> None:
         if not pod.alive or pod.node is None or pod.allocation is None:
             return
-        engine, pod.stages = self.scenario.yaml.engine, stages
-        pod.shape = shape_of(engine.entry, engine.limits, pod.allocation, self.fleet.gpu_model(pod.node), self.sharing)
+        pod.stages = stages
+        pod.shape = self.shape(pod.allocation, pod.node)
         pod.slot = self.pool.add(pod.shape)
         pod.ready_s = self.now_s
         self._census = None
+
+    def shape(self, allocation: Allocation, node: str) -> Shape:
+        """How the engine runs there. Raises `EngineFitError`."""
+        engine = self.scenario.yaml.engine
+        return shape_of(engine.entry, engine.limits, allocation, self.fleet.gpu_model(node), self.sharing)
 
     def _delete(self, pod: Pod) -> None:
         pod.deleted_s = self.now_s

@@ -4,6 +4,7 @@ from typing import Final
 
 from scaler.policy.base import Policy
 from scaler.policy.composite import Composite
+from scaler.policy.kv import KvCache
 from scaler.policy.latency import Latency
 from scaler.policy.queue import QueueItems, QueueSeconds
 from scaler.policy.sessions import Sessions
@@ -14,6 +15,7 @@ POLICIES: Final[dict[str, tuple[type[Policy], ...]]] = {
     "sessions": (Sessions,),
     "tokens": (Tokens,),
     "latency": (Latency,),
+    "kv": (KvCache,),
     "composite": (Composite,),
 }
 """Name in a trigger's `policy` -> the classes that implement it."""

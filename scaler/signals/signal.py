@@ -31,7 +31,7 @@ def fresh(reading: Reading, *, now_s: float, max_age_s: float) -> Reading:
 
 
 def total(readings: Mapping[str, Reading], names: Sequence[str], ready: Reading) -> Signal:
-    """The sum of the readings `names`; a missing reading, or one that lacks pods, leaves a doubt.
+    """The sum of the readings `names`; a missing reading, one in doubt, or one that lacks pods, leaves a doubt.
 
     `ready`: how many pods of the workload are ready, hence how many should stand behind a per-pod value.
     """
@@ -43,6 +43,8 @@ def total(readings: Mapping[str, Reading], names: Sequence[str], ready: Reading)
             doubts.append(f"{name}: {reading.why}")
             continue
         known.append(reading.value)
+        if reading.doubt is not None:
+            doubts.append(f"{name}: {reading.doubt}")
         if reading.pods is not None:
             doubts.extend(_uncovered(name, reading.pods, ready))
     return Signal(sum(known) if known else None, tuple(doubts))

@@ -1,170 +1,210 @@
-"""Readings from Prometheus, through prometheus-api-client in threads off the event loop."""
+"""Readings from one Prometheus, or what speaks its API: a few queries a tick, however many subjects ask."""
 
 import asyncio
-import re
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from ipaddress import ip_address
-from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Final, TypeVar
 
 import structlog
-from prometheus_api_client import PrometheusConnect
-from prometheus_api_client.exceptions import PrometheusApiClientException
-from requests import PreparedRequest, RequestException, Session, Timeout
-from requests.auth import AuthBase
-from urllib3.util.retry import Retry
 
-from scaler.signals.reading import Missing, Reading, Sample, reading_of
-from scaler.sources.base import Found, Subject
-from scaler.sources.once import Once, Patience
-from scaler.sources.presets import Preset, Question, newest_query, seen_query
+from scaler.backends import PrometheusBackend
+from scaler.signals.reading import Missing
+from scaler.signals.recipes import RECIPES
+from scaler.sources import Wiring, readable
+from scaler.sources.base import Asks, Found, Source, SourceError, Subject
+from scaler.sources.batch import CLUSTER, Kind, Question, Topic, questions
+from scaler.sources.presets import Preset
+from scaler.sources.prometheus_api import Answer, NotAnsweredError, Now, Past, PrometheusApi
+from scaler.sources.promql import Scope, cluster
+from scaler.sources.told import Outcome, Reader, Row, told
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
+S = TypeVar("S")
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backend:
-    """One Prometheus. `token_file`: a bearer token, read for each request; `ca_file`: who signed its certificate."""
+AT_A_STRETCH: Final = 200
+"""Subjects between two breaths of the event loop, which has calls to answer meanwhile."""
+POINTS: Final = 20_000
+"""Subjects times instants of one range query, so that its answer stays small."""
+NAMELESS: Final = Missing("the workload's name is not known")
 
-    url: str
-    token_file: Path | None = None
-    ca_file: Path | None = None
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """A question without an answer."""
+
+    why: str
+
+
+def connect(name: str, backend: PrometheusBackend, wiring: Wiring) -> Source:
+    return PrometheusSource(name, backend, wiring.presets, timeout_s=wiring.timeout_s, at_once=wiring.at_once)
 
 
 class PrometheusSource:
-    """Asks each question of a tick once, whoever wants the answer."""
+    """One backend, which triggers call `name`. `timeout_s`: for one query; `at_once`: queries under way, at most."""
 
     def __init__(
         self,
-        backends: Mapping[str, Backend],
+        name: str,
+        backend: PrometheusBackend,
         presets: Mapping[str, Preset],
         *,
         timeout_s: float = 5.0,
-        threads: int = 8,
+        at_once: int = 8,
     ) -> None:
+        self._name = name
         self._presets = presets
-        self._timeout_s = timeout_s
-        self._connections = {name: _connect(backend, timeout_s) for name, backend in backends.items()}
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="prometheus")
-        self._asked = Once[tuple[str, str], Reading]()
-        self._free = asyncio.Semaphore(threads)
-        self._patience = Patience(limit=threads)
+        self._api = PrometheusApi(backend, timeout_s=timeout_s)
+        self._turns = asyncio.Semaphore(at_once)
 
-    async def read(self, names: frozenset[str], subject: Subject, at_s: float) -> Found:
-        if subject.workload is None:
-            return Found(readings={name: Missing("the workload's name is not known") for name in names})
+    def provides(self, subject: Subject) -> frozenset[str]:
+        if subject.backend != self._name:
+            return frozenset()
         preset = self._presets[subject.preset]
-        ordered = sorted(names)
-        readings = await asyncio.gather(*(self._reading(name, preset, subject, at_s) for name in ordered))
-        return Found(readings=dict(zip(ordered, readings, strict=True)))
+        return CLUSTER | {name for name in RECIPES if preset.ways(name)}
+
+    async def read(self, asks: Asks, at_s: float) -> Mapping[Subject, Found]:
+        """Everything as of `at_s`. Raises SourceError where no query was answered."""
+        kinds = _kinds(asks)
+        asked = questions(kinds, self._presets)
+        answers = await self._answers(asked, lambda question: self._api.instant(question.text, at_s))
+        outcomes = _outcomes((question, _now(answer)) for question, answer in zip(asked, answers, strict=True))
+        return await self._found(asks, kinds, outcomes, at_s)
+
+    async def history(
+        self, asks: Asks, from_s: float, to_s: float, step_s: float
+    ) -> Sequence[tuple[float, Mapping[Subject, Found]]]:
+        """As `read`, for each instant from `from_s` to `to_s`, by range queries: what a new process fills windows with.
+
+        Raises SourceError where no query was answered.
+        """
+        instants = [from_s + n * step_s for n in range(int((to_s - from_s) / step_s + 1e-9) + 1)]
+        at_once = max(1, POINTS // max(1, len(asks)))
+        past: list[tuple[float, Mapping[Subject, Found]]] = []
+        for n in range(0, len(instants), at_once):
+            past += await self._stretch(asks, instants[n : n + at_once], step_s)
+        return past
 
     async def close(self) -> None:
-        await self._asked.close()
-        for connection in self._connections.values():
-            connection.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        await self._api.close()
 
-    async def _reading(self, name: str, preset: Preset, subject: Subject, at_s: float) -> Reading:
-        """The first question that yields a value; else the reason of the last."""
-        reading: Reading = Missing(f"preset {subject.preset!r} has no query for it")
-        for question in preset.questions(name):
-            reading = await self._answer(question, subject, at_s)
-            if isinstance(reading, Sample):
-                return reading
-        return reading
-
-    async def _answer(self, question: Question, subject: Subject, at_s: float) -> Reading:
-        value = self._ask(subject.backend, question.text(subject), at_s)
-        if question.series is None:
-            return await value
-        reading, seen, newest = await asyncio.gather(
-            value,
-            self._ask(subject.backend, seen_query(question.series, subject), at_s),
-            self._ask(subject.backend, newest_query(question.series, subject), at_s),
+    async def _stretch(
+        self, asks: Asks, instants: Sequence[float], step_s: float
+    ) -> Sequence[tuple[float, Mapping[Subject, Found]]]:
+        kinds = _kinds(asks)
+        asked = questions(kinds, self._presets)
+        answers = await self._answers(
+            asked, lambda question: self._api.over(question.text, instants[0], instants[-1], step_s)
         )
-        if isinstance(reading, Missing):
-            return reading
-        pods = int(seen.value) if isinstance(seen, Sample) else 0
-        taken_s = min(at_s, newest.value) if isinstance(newest, Sample) else at_s
-        return replace(reading, at_s=taken_s, pods=pods)
+        moments = [_moments(answer) for answer in answers]
+        past = []
+        for at_s in instants:
+            outcomes = _outcomes((question, then(at_s)) for question, then in zip(asked, moments, strict=True))
+            past.append((at_s, await self._found(asks, kinds, outcomes, at_s)))
+        return past
 
-    async def _ask(self, backend: str, query: str, at_s: float) -> Reading:
-        return await self._asked.get((backend, query), at_s, lambda: self._in_turn(backend, query, at_s))
+    async def _answers(
+        self, asked: Sequence[Question], ask: Callable[[Question], Awaitable[Answer[S]]]
+    ) -> Sequence[Answer[S] | Silence]:
+        async def in_turn(question: Question) -> Answer[S] | Silence:
+            async with self._turns:  # the time-out is for the answer, not for the wait in our own line
+                try:
+                    return await ask(question)
+                except NotAnsweredError as e:
+                    return Silence(str(e))
 
-    async def _in_turn(self, backend: str, query: str, at_s: float) -> Reading:
-        async with self._free:  # the time-out is for the answer, not for the wait in our own line
-            if self._patience.ended(backend, at_s):
-                why = f"left {self._patience.limit} other questions of this instant unanswered, so it was not asked"
-                return Missing(f"backend {backend!r}: {why}")
-            return await self._fetch(backend, query, at_s)
+        answers = await asyncio.gather(*(in_turn(question) for question in asked))
+        if answers and all(isinstance(answer, Silence) for answer in answers):
+            raise SourceError(next(answer.why for answer in answers if isinstance(answer, Silence)))
+        return answers
 
-    async def _fetch(self, backend: str, query: str, at_s: float) -> Reading:
-        connection = self._connections[backend]
-        # Prometheus gives up when we do; the socket's own time-out is per read, hence the second one around the thread.
-        params = {"time": f"{at_s:.3f}", "timeout": f"{self._timeout_s:g}s"}
-        loop = asyncio.get_running_loop()
+    async def _found(
+        self, asks: Asks, kinds: Mapping[Kind, Mapping[str, int]], outcomes: Mapping[Topic, Outcome], at_s: float
+    ) -> Mapping[Subject, Found]:
+        texts = {kind: self._texts(kind, namespaces) for kind, namespaces in kinds.items()}
+        readers = {kind: Reader(self._presets[kind.preset], kind, outcomes, at_s) for kind in kinds}
+        found: dict[Subject, Found] = {}
+        for n, (subject, names) in enumerate(asks.items()):
+            if n % AT_A_STRETCH == AT_A_STRETCH - 1:
+                await asyncio.sleep(0)
+            if subject.workload is None:
+                found[subject] = Found(readings=dict.fromkeys(names, NAMELESS))
+                continue
+            kind, whose = Kind.of(subject, names), (subject.namespace, subject.workload)
+            reader = readers[kind]
+            readings = {name: reader.reading(name, whose, subject.slo_s) for name in names}
+            found[subject] = Found(readings=readings, asked=texts[kind])
+        return found
+
+    def _texts(self, kind: Kind, namespaces: Collection[str]) -> Mapping[str, str]:
+        """By reading, a query that yields it for all subjects of a kind."""
+        scope = Scope(namespaces=tuple(sorted(namespaces)), window_s=kind.window_s, max_age_s=kind.max_age_s)
+        preset = self._presets[kind.preset]
+        texts = {name: cluster(scope)[name] for name in kind.names & CLUSTER}
+        for name in sorted(kind.names - CLUSTER):
+            for way in preset.ways(name)[:1]:
+                texts[name] = readable.text(preset, way, scope)
+        return texts
+
+
+def _kinds(asks: Asks) -> Mapping[Kind, Mapping[str, int]]:
+    """How many subjects of each kind there are in each namespace."""
+    counts: dict[Kind, dict[str, int]] = {}
+    for subject, names in asks.items():
+        if subject.workload is not None:
+            of = counts.setdefault(Kind.of(subject, names), {})
+            of[subject.namespace] = of.get(subject.namespace, 0) + 1
+    return counts
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The series of one instant."""
+
+    rows: Iterable[Row]
+    warnings: tuple[str, ...]
+
+
+def _outcomes(said: Iterable[tuple[Question, _Rows | Silence]]) -> Mapping[Topic, Outcome]:
+    """By topic, of all the namespaces that were asked for."""
+    outcomes: dict[Topic, Outcome] = {}
+    for question, rows in said:
+        outcome = outcomes.setdefault(question.topic, Outcome())
+        if isinstance(rows, Silence):
+            outcome.silent |= dict.fromkeys(question.namespaces, rows.why)
+            continue
+        if rows.warnings:
+            warning = f"the backend warns: {'; '.join(rows.warnings)}"[:500]
+            outcome.warned |= dict.fromkeys(question.namespaces, warning)
         try:
-            async with asyncio.timeout(self._timeout_s):
-                answer = await loop.run_in_executor(self._threads, lambda: connection.custom_query(query, params))
-        except (TimeoutError, Timeout):
-            self._patience.silence(backend, at_s)
-            return Missing(f"backend {backend!r}: no answer within {self._timeout_s:g} s")
-        except PrometheusApiClientException as e:
-            log.debug("prometheus.refused", backend=backend, query=query, why=str(e)[:500])
-            status = re.search(r"HTTP Status Code (\d+)", str(e))
-            return Missing(f"backend {backend!r}: answered with HTTP status {status[1] if status else 'unknown'}")
-        except (RequestException, OSError) as e:
-            log.debug("prometheus.unreachable", backend=backend, why=str(e)[:500])
-            return Missing(f"backend {backend!r}: not reachable ({type(e).__name__})")
-        except (ValueError, KeyError, TypeError) as e:
-            log.debug("prometheus.garbled", backend=backend, query=query, why=repr(e)[:500])
-            return Missing(f"backend {backend!r}: the answer is not Prometheus's JSON")
-        return one_value(answer, at_s)
+            outcome.by_workload |= told(rows.rows, question.scales)
+        except ValueError as e:
+            log.debug("prometheus.garbled", query=question.text[:2000], why=str(e)[:500])
+            outcome.silent |= dict.fromkeys(question.namespaces, "the answer has values that are no numbers")
+    return outcomes
 
 
-def one_value(answer: Any, at_s: float) -> Reading:  # noqa: ANN401  # JSON from outside: anything at all
-    """The reading in an instant vector's `result`, which has to hold exactly one series."""
-    if not isinstance(answer, list):
-        return Missing("the answer is not a vector")
-    if not answer:
-        return Missing("no series")
-    if len(answer) > 1:
-        return Missing(f"{len(answer)} series; want one")
-    try:
-        _, text = answer[0]["value"]
-        value = float(text)
-    except (ValueError, KeyError, TypeError):
-        return Missing("the answer is not a vector of one number")
-    return reading_of(value, at_s)
+def _now(answer: Answer[Now] | Silence) -> _Rows | Silence:
+    if isinstance(answer, Silence):
+        return answer
+    return _Rows(
+        chain(
+            ((series.metric, series.value.value) for series in answer.series if series.value is not None),
+            ((series.metric, series.histogram.histogram) for series in answer.series if series.histogram is not None),
+        ),
+        answer.warnings,
+    )
 
 
-class _TokenFile(AuthBase):
-    """A bearer token that may be rotated."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __call__(self, request: PreparedRequest) -> PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._path.read_text().strip()}"
-        return request
-
-
-def _connect(backend: Backend, timeout_s: float) -> Any:  # noqa: ANN401  # prometheus-api-client has no types
-    session = Session()
-    session.verify = str(backend.ca_file) if backend.ca_file else True
-    # As Go's clients do: a proxy from the environment is never asked for loopback addresses.
-    session.trust_env = not _is_loopback(backend.url)
-    auth = _TokenFile(backend.token_file) if backend.token_file else None
-    no_retry = Retry(total=0)  # the next tick asks again; a retry now would only be late
-    return PrometheusConnect(url=backend.url.rstrip("/"), retry=no_retry, auth=auth, session=session, timeout=timeout_s)
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _moments(answer: Answer[Past] | Silence) -> Callable[[float], _Rows | Silence]:
+    """What a range query says of each of its instants; Prometheus rounds those to milliseconds."""
+    if isinstance(answer, Silence):
+        return lambda _: answer
+    rows: dict[int, list[Row]] = {}
+    for series in answer.series:
+        for point in series.values:
+            rows.setdefault(round(point.at_s * 1000), []).append((series.metric, point.value))
+        for native in series.histograms:
+            rows.setdefault(round(native.at_s * 1000), []).append((series.metric, native.histogram))
+    return lambda at_s: _Rows(rows.get(round(at_s * 1000), ()), answer.warnings)

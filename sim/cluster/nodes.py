@@ -71,6 +71,15 @@ class Kind:
 
 
 @dataclass(slots=True)
+class Life:
+    """Of one node; `to_s`: None while it is there."""
+
+    kind: int
+    from_s: float
+    to_s: float | None = None
+
+
+@dataclass(slots=True)
 class Fleet:
     """Which nodes there are and are coming. `numbers`: how many of a kind were ever named."""
 
@@ -82,8 +91,7 @@ class Fleet:
     kind_of: dict[str, int] = field(default_factory=dict)
     coming: list[int] = field(default_factory=list)  #: of each kind
     numbers: list[int] = field(default_factory=list)
-    since_s: dict[str, float] = field(default_factory=dict)
-    gone_gpu_s: float = 0.0  #: of nodes that are gone
+    lives: dict[str, Life] = field(default_factory=dict)  #: of all nodes that ever were
 
     def __post_init__(self) -> None:
         self.coming, self.numbers = [0] * len(self.kinds), [0] * len(self.kinds)
@@ -95,23 +103,26 @@ class Fleet:
         self.ledger.put_node(name, self.kinds[kind].inventory(name))
         self.ledger.heartbeat(name, 0.0)
         self.kind_of[name] = kind
-        self.since_s[name] = now_s
+        self.lives[name] = Life(kind, now_s)
         return name
 
     def drop(self, name: str, now_s: float) -> int:
         """It is gone; answers its kind."""
         kind = self.kind_of.pop(name)
-        self.gone_gpu_s += self.kinds[kind].gpus_per_node * (now_s - self.since_s.pop(name))
+        self.lives[name].to_s = now_s
         self.ledger.drop_node(name)
         return kind
 
     def gpu_s(self, now_s: float) -> float:
         """GPU-seconds that nodes were there for, used or not."""
-        here = sum(self.kinds[k].gpus_per_node * (now_s - self.since_s[name]) for name, k in self.kind_of.items())
-        return here + self.gone_gpu_s
+        return sum(
+            self.kinds[life.kind].gpus_per_node * ((now_s if life.to_s is None else life.to_s) - life.from_s)
+            for life in self.lives.values()
+        )
 
     def gpu_model(self, name: str) -> GpuModel:
-        return gpus.load()[self.kinds[self.kind_of[name]].gpu]
+        """Of a node that is or was there."""
+        return gpus.load()[self.kinds[self.lives[name].kind].gpu]
 
     def here(self, kind: int) -> int:
         return sum(k == kind for k in self.kind_of.values())

@@ -1,6 +1,6 @@
 """The metric pipeline: what Prometheus scrapes and what its queries then answer, under the scaler's reading names.
 
-The queries are those of the scaler's vLLM preset (`scaler/presets/vllm.toml`); `rate` extrapolates and `deriv`
+The queries are those of the scaler's vLLM preset (`scaler/queries/vllm.toml`); `rate` extrapolates and `deriv`
 regresses as Prometheus does. Source: prometheus/prometheus v3 `promql/functions.go` (extrapolatedRate,
 linearRegression) and `promql/quantile.go` (bucketQuantile).
 """

@@ -22,6 +22,7 @@ KINDS: Final = {
     "nodes": "Node",
     "pods": "Pod",
     "scaledobjects": "ScaledObject",
+    "statefulsets": "StatefulSet",
 }
 
 

@@ -14,6 +14,7 @@ import grpc
 import yaml
 
 from scaler.sources.base import Subject
+from scaler.sources.cluster import PROVIDES
 from scaler.sources.presets import load as load_presets
 from scaler.trigger import Trigger
 from sim.cluster.scaledobject import ScaledObject
@@ -129,7 +130,7 @@ async def standing(wall: Clock, span: Span, told_to: Callable[[Line], None]) -> 
         turns = await asyncio.to_thread(load_of, span.length_s, span.seed)
         world = World(store, Serving(turns), span.seed)
         api = await stack.enter_async_context(KubeApi(store))
-        answers = Answers(world, subject, load_presets()[subject.preset])
+        answers = Answers(world, subject, trigger.wanted() - PROVIDES, load_presets())
         source = await stack.enter_async_context(MetricSource(pace, answers.answer))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="slicewise-demo-")))
         kubeconfig = folder / "kubeconfig"

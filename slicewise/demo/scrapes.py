@@ -1,13 +1,14 @@
-"""What a Prometheus keeps of the engines: samples at every scrape, rates and quantiles over a window of them."""
+"""What a Prometheus keeps of the engines: samples at every scrape; rates, slopes, quantiles over a window of them."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scaler.signals.window import slope
 from sim.serving.pool import BUCKETS_S, Counter, Gauge, Readout
 
 SCRAPE_S: Final = 5.0
@@ -57,7 +58,7 @@ class Scrapes:
         """
         found = []
         for kept in self.by_pod.values():
-            inside = [scrape for scrape in kept if scrape.at_s > self.last_s - window_s]
+            inside = self._lately(kept, window_s)
             if len(inside) >= 2:
                 first, last = inside[0], inside[-1]
                 found.append((last.counters - first.counters) / (last.at_s - first.at_s))
@@ -71,6 +72,20 @@ class Scrapes:
         """A quantile over the requests of all pods; None where nothing ended in the window."""
         rates = self.rates(window_s)
         return None if rates is None else quantile(q, [float(rate) for rate in rates[Counter.BUCKET :]])
+
+    def growth(self, gauge: Callable[[Scrape], int], window_s: float) -> float | None:
+        """Sum over the pods of a gauge's slope over the window [1/s]; None where no pod has two samples in it."""
+        lately = [self._lately(kept, window_s) for kept in self.by_pod.values()]
+        slopes = [slope([(scrape.at_s, float(gauge(scrape))) for scrape in scrapes]) for scrapes in lately]
+        known = [value for value in slopes if value is not None]
+        return sum(known) if known else None
+
+    def young(self, window_s: float) -> int:
+        """Pods with fewer than two samples in the window."""
+        return sum(len(self._lately(kept, window_s)) < 2 for kept in self.by_pod.values())
+
+    def _lately(self, kept: Iterable[Scrape], window_s: float) -> list[Scrape]:
+        return [scrape for scrape in kept if scrape.at_s > self.last_s - window_s]
 
 
 def quantile(q: float, buckets: Sequence[float]) -> float | None:

@@ -7,14 +7,15 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from secrets import SystemRandom
 from typing import Final, Protocol
 
 import structlog
 
-from slicewise.process.kube import Json, Kube, KubeError
+from slicewise.process.kube import Json, KubeError
 
 GONE: Final = 410  #: the resource version is older than what the server remembers
 PAGE: Final = 500  #: objects a page of a list; what client-go's pager asks for
@@ -22,6 +23,16 @@ _CHANGES: Final = frozenset({"ADDED", "MODIFIED", "DELETED", "BOOKMARK"})
 Uniform = Callable[[float, float], float]  #: a number between two numbers, at random
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+class Reader(Protocol):
+    """What a watch needs of a `Kube`."""
+
+    async def get(self, path: str, **query: str | int) -> Json: ...
+
+    def lines(
+        self, path: str, *, quiet_s: float, query: Mapping[str, str | int]
+    ) -> AbstractAsyncContextManager[AsyncIterable[bytes]]: ...
 
 
 class Sink(Protocol):
@@ -42,6 +53,7 @@ class Progress:
 
     synced: asyncio.Event = field(default_factory=asyncio.Event)
     lost_since_s: float | None = None  #: on the watch's clock; None while list or watch work
+    why: str = ""  #: the last failure's reason
     lists: int = 0
     events: int = 0
     failures: int = 0
@@ -70,7 +82,7 @@ class Patience:
 
 
 async def watch(
-    kube: Kube,
+    kube: Reader,
     path: str,
     sink: Sink,
     *,
@@ -99,7 +111,7 @@ async def watch(
 
 @dataclass(slots=True)
 class _Loop:
-    kube: Kube
+    kube: Reader
     path: str
     sink: Sink
     progress: Progress
@@ -133,6 +145,7 @@ class _Loop:
 
     def _lost(self, error: KubeError) -> None:
         self.progress.failures += 1
+        self.progress.why = error.reason
         if self.progress.lost_since_s is None:
             self.progress.lost_since_s = self.clock()
         log.warning("watch.lost", path=self.path, status=error.status, reason=error.reason, why=error.message)

@@ -65,7 +65,7 @@ def test_an_agent_holds_the_lease_of_its_own_node_only(plane: ControlPlane, agen
     ("account", "verb", "attributes", "allowed"),
     [
         pytest.param("scaler", "get", ("keda.sh", "scaledobjects"), True, id="the scaler reads what is scaled"),
-        pytest.param("scaler", "get", ("apps", "deployments/scale"), True, id="the scaler reads how many there are"),
+        pytest.param("scaler", "list", ("apps", "deployments"), True, id="the scaler reads how many there are"),
         pytest.param("scaler", "update", ("apps", "deployments/scale"), False, id="the scaler scales nothing itself"),
         pytest.param("scaler", "get", ("", "secrets"), False, id="the scaler reads no secrets"),
         pytest.param("scheduler", "create", ("", "pods/binding"), True, id="the extender binds"),

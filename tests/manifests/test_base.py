@@ -12,7 +12,8 @@ from tests.e2e.parts.client import Json
 from tests.e2e.parts.kustomize import MANIFESTS, build, container, find
 
 BASE = build(MANIFESTS / "base")
-AGENTS = build(MANIFESTS / "examples" / "agents")
+EXAMPLES = ("agents", "queues")
+AGENTS = [thing for name in EXAMPLES for thing in build(MANIFESTS / "examples" / name)]
 WORKLOADS = [thing for thing in AGENTS if thing["kind"] == "Deployment"]
 SCALED = [thing for thing in AGENTS if thing["kind"] == "ScaledObject"]
 
@@ -35,7 +36,7 @@ def scheduler_config() -> Json:
 
 
 def test_every_file_of_the_folders_is_used() -> None:
-    for folder in (MANIFESTS / "base", MANIFESTS / "examples" / "agents"):
+    for folder in (MANIFESTS / "base", *(MANIFESTS / "examples" / name for name in EXAMPLES)):
         listed = set(yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"])
         assert listed == {path.name for path in folder.glob("*.yaml")} - {"kustomization.yaml"}
 

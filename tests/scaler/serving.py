@@ -13,8 +13,8 @@ from scaler.pb import externalscaler_pb2 as pb
 from scaler.pb.externalscaler_pb2_grpc import ExternalScalerStub
 from scaler.server import Running, serving
 from scaler.settings import Address, Settings
-from slicewise.process.kube import KubeError
 from tests.fakes.clock import ManualClock
+from tests.fakes.cluster import FakeCluster
 from tests.fakes.prometheus import FakePrometheus
 
 LOOPBACK = Address(host="127.0.0.1", port=0)
@@ -34,21 +34,6 @@ def settings(**changed: object) -> Settings:
     return Settings(**{**usual, **changed})
 
 
-class FakeCluster:
-    """One Deployment `chat` behind every ScaledObject."""
-
-    def __init__(self, replicas: int = 3) -> None:
-        self.replicas = replicas
-        self.down = False
-
-    async def get(self, path: str, **query: str | int) -> dict[str, Any]:
-        if self.down:
-            raise KubeError(0, "Unreachable", "down")
-        if "/scaledobjects/" in path:
-            return {"spec": {"scaleTargetRef": {"name": "chat"}}}
-        return {"spec": {"replicas": self.replicas}, "status": {"readyReplicas": self.replicas}}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Served:
     """The server, what it talks to, and a client of it."""
@@ -61,13 +46,7 @@ class Served:
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
 
     def load(self, queue: object, pods: int = 3) -> None:
-        # A query is answered by the first of these that it contains.
-        self.prometheus.answers = {
-            "count(max by (pod)": pods,
-            "max(timestamp": self.clock(),
-            "num_requests_waiting": queue,
-            "num_requests_running": 0,
-        }
+        self.prometheus.answers = {"seen": pods, "oldest": self.clock(), "sum.waiting": queue, "sum.running": 0}
 
 
 def ref(
@@ -82,9 +61,14 @@ def ask(metadata: Mapping[str, str] | None = None, metric: str = "desired_replic
 
 @asynccontextmanager
 async def house(
-    *, reads_cluster: bool = True, credentials: grpc.ChannelCredentials | None = None, **changed: object
+    *,
+    reads_cluster: bool = True,
+    cluster_down: bool = False,
+    credentials: grpc.ChannelCredentials | None = None,
+    **changed: object,
 ) -> AsyncIterator[Served]:
     clock, cluster, registry = ManualClock(START_S), FakeCluster(), CollectorRegistry()
+    cluster.down = cluster_down
     with FakePrometheus().serving() as prometheus:
         backends = {"backends": {"default": {"url": prometheus.url}}}
         kube = cluster if reads_cluster else None

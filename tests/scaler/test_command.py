@@ -35,9 +35,7 @@ def _logs_as_they_were() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("arguments", "want"),
     [
-        pytest.param(
-            ["serve"], "backends is empty; name at least one Prometheus, such as --prometheus", id="nobody to ask"
-        ),
+        pytest.param(["serve"], "backends is empty; name at least one, such as --prometheus", id="nobody to ask"),
         pytest.param(["serve", "--prometheus", "x"], "backends.default.url: ", id="no URL"),
         pytest.param(["serve", "--prometheus", "http://p", "--listen", "0.0.0.0:1"], "not loopback", id="plaintext"),
         pytest.param(["serve", "--config", "nowhere.yaml"], "nowhere.yaml: no such file", id="no file"),
@@ -80,11 +78,29 @@ with socket.create_server(("127.0.0.1", 0)) as s:
 """
 
 
-def test_presets_are_listed_with_their_queries() -> None:
+def test_presets_are_listed_with_names_versions_and_sources() -> None:
     result = runner.invoke(app, ["presets"])
     assert result.exit_code == 0
-    assert "vllm: vLLM, 0.12 and later (V1 engine)" in result.stdout
-    assert "  queue [requests]" in result.stdout
+    lines = result.stdout.splitlines()
+    assert "vllm: vLLM, 0.6 and later" in lines
+    assert "  waiting: vllm:num_requests_waiting (0.6 and later; vllm/v1/metrics/loggers.py)" in lines
+    assert "dynamo: Dynamo frontend, 0.7 and later" in lines
+
+
+def test_one_preset_is_listed_alone() -> None:
+    result = runner.invoke(app, ["presets", "dynamo"])
+    assert result.exit_code == 0
+    assert [line for line in result.stdout.splitlines() if not line.startswith(" ")] == [
+        "dynamo: Dynamo frontend, 0.7 and later"
+    ]
+    assert "; a gateway, its label model names the workload" in result.stdout
+    assert "running: dynamo_frontend_inflight_requests - dynamo_frontend_queued_requests (" in result.stdout
+
+
+def test_a_preset_that_there_is_not_is_told() -> None:
+    result = runner.invoke(app, ["presets", "gpt"])
+    assert result.exit_code == 2
+    assert "there is no preset 'gpt'; there are dynamo, epp, litellm" in result.output
 
 
 def test_settings_are_listed_with_their_reasons() -> None:
@@ -109,8 +125,9 @@ def test_the_command_serves_until_it_is_asked_to_stop() -> None:
             assert len(make(channel).GetMetricSpec(ref(keys)).metricSpecs) == 1
             with pytest.raises(grpc.RpcError, match="not reachable"):
                 make(channel).GetMetrics(ask(keys))
-        decided = json.loads(process.stderr.readline())
-        assert (decided["event"], decided["replicas"]) == ("scaler.decided", None)
+        events = map(json.loads, process.stderr)  # how the source fares is told meanwhile
+        decided = next(event for event in events if event["event"] == "scaler.decided")
+        assert decided["replicas"] is None
         process.send_signal(signal.SIGTERM)
         assert process.wait() == 0
         assert json.loads(process.stderr.read().splitlines()[-1])["event"] == "scaler.stopped"

@@ -7,15 +7,18 @@ from typing import Any, Self
 import pytest
 from prometheus_client import CollectorRegistry
 
+from scaler.access import Access
 from scaler.engine import Engine, FullError, Limits, Published
 from scaler.obs import Observer
-from scaler.signals.reading import Missing, ReadingName
+from scaler.signals.reading import Missing, Reading, ReadingName
+from scaler.sources.base import SourceError
+from scaler.sources.guarded import Guarded
 from scaler.trigger import TriggerError
 from tests.fakes.clock import ManualClock, settle
-from tests.fakes.source import EVERYTHING, ScriptedSource
+from tests.fakes.source import RememberingSource, ScriptedSource
 
 QUEUE = {"policy": "queue", "queuePerReplica": "1", "workload": "chat", "stabilizationDown": "0s"}
-LOAD = {"queue": 5.0, "running": 0.0, "replicas": 3.0, "ready": 3.0}
+LOAD: dict[str, Reading | float] = {"queue": 5.0, "running": 0.0, "replicas": 3.0, "ready": 3.0}
 START_S = 1000.0
 
 
@@ -23,12 +26,12 @@ def limits(**changed: object) -> Limits:
     usual: dict[str, object] = {
         "tick_s": 15.0,
         "delay_s": 1.0,
-        "source_timeout_s": 10.0,
         "first_answer_s": 5.0,
         "forget_after_s": 100.0,
         "max_objects": 3,
-        "backends": frozenset({"default"}),
+        "backends": {"default": Access(roles=frozenset({"metrics"}))},
         "presets": frozenset({"vllm"}),
+        "dependencies": frozenset({"vectors"}),
         "reads_cluster": True,
     }
     return Limits(**{**usual, **changed})  # type: ignore[arg-type]  # a table of overrides
@@ -41,9 +44,8 @@ class House:
         self.clock = clock or ManualClock(START_S)
         self.source = source
         self.registry = CollectorRegistry()
-        sources = [(EVERYTHING, source)]
         self.engine = Engine(
-            sources, limits(**changed), Observer(self.registry), clock=self.clock, sleep=self.clock.sleep
+            None, [source], limits(**changed), Observer(self.registry), clock=self.clock, sleep=self.clock.sleep
         )
         self._ticking: asyncio.Task[None] | None = None
 
@@ -113,9 +115,9 @@ async def test_a_tick_that_takes_too_long_leaves_out_those_it_covers() -> None:
 
 async def test_the_first_of_several_sources_gives_a_reading_and_the_name() -> None:
     clock = ManualClock(START_S)
-    cluster, metrics = ScriptedSource({"replicas": 3.0, "ready": 3.0}, workload="chat"), ScriptedSource(LOAD)
     both = frozenset({ReadingName.REPLICAS, ReadingName.READY})
-    engine = Engine([(both, cluster), (EVERYTHING, metrics)], limits(), Observer(CollectorRegistry()), clock=clock)
+    cluster, metrics = ScriptedSource({"replicas": 3.0, "ready": 3.0}, "chat", both), ScriptedSource(LOAD)
+    engine = Engine(cluster, [metrics], limits(), Observer(CollectorRegistry()), clock=clock)
     await engine.decide("agents", "so", {"queuePerReplica": "1"})
     assert [(names, subject.workload) for names, subject, _ in cluster.asked] == [(both, None)]
     assert [(names, subject.workload) for names, subject, _ in metrics.asked] == [
@@ -129,21 +131,21 @@ async def test_the_first_of_several_sources_gives_a_reading_and_the_name() -> No
 
 async def test_a_source_that_hangs_is_missing_and_others_are_not_lost() -> None:
     clock = ManualClock(START_S)
-    cluster, metrics = ScriptedSource(LOAD), ScriptedSource()
-    metrics.hangs = True
     both = frozenset({ReadingName.REPLICAS, ReadingName.READY})
-    sources = [(both, cluster), (EVERYTHING, metrics)]
-    engine = Engine(sources, limits(source_timeout_s=0.01), Observer(CollectorRegistry()), clock=clock)
+    cluster, metrics = ScriptedSource(LOAD, provides=both), ScriptedSource()
+    metrics.hangs = True
+    guarded = Guarded("default", metrics, timeout_s=0.01, clock=clock)
+    engine = Engine(cluster, [guarded], limits(), Observer(CollectorRegistry()), clock=clock)
     decision = (await engine.decide("agents", "chat", QUEUE)).decision
     assert (decision.replicas, decision.current) == (3, 3)
-    assert "queue: not read within 0.01 s" in decision.steps[0].why
+    assert "queue: backend 'default': not read within 0.01 s" in decision.steps[0].why
     await engine.close()
 
 
 async def test_a_first_evaluation_that_is_late_answers_not_known_and_is_there_for_the_next_call() -> None:
     clock, source = ManualClock(START_S), ScriptedSource(LOAD)
     source.hangs = True
-    engine = Engine([(EVERYTHING, source)], limits(first_answer_s=0.01), Observer(CollectorRegistry()), clock=clock)
+    engine = Engine(None, [source], limits(first_answer_s=0.01), Observer(CollectorRegistry()), clock=clock)
     decision = (await engine.decide("agents", "chat", QUEUE)).decision
     assert (decision.replicas, decision.active) == (None, False)
     assert str(decision.steps[0]) == "no-answer: ? -> ? (the first evaluation has not ended within 0.01 s)"
@@ -159,7 +161,7 @@ async def test_calls_at_once_about_a_new_trigger_share_its_first_evaluation() ->
 
 async def test_an_answer_that_is_too_old_is_none() -> None:
     clock, source = ManualClock(START_S), ScriptedSource(LOAD)
-    engine = Engine([(EVERYTHING, source)], limits(), Observer(CollectorRegistry()), clock=clock)
+    engine = Engine(None, [source], limits(), Observer(CollectorRegistry()), clock=clock)
     await engine.decide("agents", "chat", QUEUE)
     clock.now_s = 990.0 + 61.0
     assert (await engine.decide("agents", "chat", QUEUE)).decision.replicas == 5
@@ -225,8 +227,19 @@ async def test_news_come_with_each_evaluation() -> None:
 @pytest.mark.parametrize(
     ("metadata", "changed", "want"),
     [
-        pytest.param(QUEUE | {"backend": "us"}, {}, "'backend': this server knows default (got 'us')", id="backend"),
+        pytest.param(
+            QUEUE | {"backend": "us"},
+            {},
+            "this server knows default (got 'us')",
+            id="backend",
+        ),
         pytest.param(QUEUE | {"preset": "tgi"}, {}, "'preset': this server knows vllm (got 'tgi')", id="preset"),
+        pytest.param(
+            QUEUE | {"dependsOn": "vectors,llm"},
+            {},
+            "'dependsOn': this server knows vectors (got 'llm')",
+            id="dependency",
+        ),
         pytest.param(
             QUEUE | {"maxAge": "20s"}, {}, "want at least 30s (got '20s')", id="maxAge shorter than two ticks"
         ),
@@ -237,7 +250,10 @@ async def test_news_come_with_each_evaluation() -> None:
             id="no workload and nobody to ask",
         ),
         pytest.param(
-            {"backend": "us", "queuePerReplica": "x"}, {}, "'backend': this server knows", id="faults of both kinds"
+            {"backend": "us", "queuePerReplica": "x"},
+            {},
+            "'backend': for namespace 'agents'",
+            id="faults of both kinds",
         ),
     ],
 )
@@ -256,3 +272,46 @@ async def test_missing_is_counted_by_reading() -> None:
         await house.ask()
         assert house.metric("readings_missing_total", reading="queue") == 1.0
         assert house.metric("decisions_total", rule="partial") == 1.0
+
+
+def busy_then_idle(at_s: float) -> dict[str, Reading | float]:
+    return LOAD | {"queue": 9.0 if at_s < 700.0 else 2.0, "replicas": 9.0, "ready": 9.0}
+
+
+async def test_a_new_process_that_can_ask_for_the_past_answers_as_one_that_was_there() -> None:
+    keys = QUEUE | {"stabilizationDown": "120s"}
+    clock, there = ManualClock(600.0), ScriptedSource(busy_then_idle(600.0))
+    async with House(there, clock) as house:
+        while clock() < START_S:
+            there.readings = busy_then_idle(clock())
+            await house.ask(keys)
+            await clock.advance(15.0)
+        old = (await house.ask(keys)).decision
+    then = {at_s: busy_then_idle(at_s) for at_s in (15.0 * n for n in range(100))}
+    remembering = RememberingSource(busy_then_idle(START_S), then)
+    async with House(remembering, ManualClock(clock())) as house:
+        new = (await house.ask(keys)).decision
+        assert (new.replicas, new.steps) == (old.replicas, old.steps)
+        assert new.replicas == 2
+        ((from_s, to_s, step_s),) = remembering.recalled
+        assert to_s - from_s == 120.0
+        assert step_s == 15.0
+        await house.clock.advance(15.0)
+        assert len(remembering.recalled) == 1
+
+
+async def test_a_new_process_without_a_past_does_not_scale_down() -> None:
+    keys = QUEUE | {"stabilizationDown": "120s"}
+    remembering = RememberingSource(busy_then_idle(START_S), {})
+    guarded = Guarded("default", remembering, timeout_s=1.0, clock=ManualClock(START_S))
+    engine = Engine(None, [guarded], limits(), Observer(CollectorRegistry()), clock=ManualClock(START_S))
+    assert (await engine.decide("agents", "chat", keys)).decision.replicas == 9
+    remembering.breaks = SourceError("down")
+    assert await guarded.history({}, 0.0, 1.0, 1.0) == ()
+    await engine.close()
+
+
+async def test_triggers_that_are_new_together_are_asked_for_together() -> None:
+    async with House(ScriptedSource(LOAD), max_objects=50) as house:
+        await asyncio.gather(*(house.ask(name=f"chat-{n}") for n in range(50)))
+        assert (house.source.calls, len(house.source.asked)) == (1, 50)

@@ -7,13 +7,16 @@ import pytest
 from scaler.policy import POLICIES
 from scaler.policy.base import MAX_REPLICAS, Policy, Recommendation, Step, View, replicas_for
 from scaler.policy.composite import Composite
+from scaler.policy.kv import KvCache
 from scaler.policy.latency import Latency
-from scaler.policy.queue import QueueItems, QueueSeconds
+from scaler.policy.queue import MESSAGES, QueueItems, QueueSeconds
 from scaler.policy.sessions import Sessions
 from scaler.policy.tokens import Tokens
 from scaler.signals.reading import Missing, Reading, ReadingName, Sample
 
 ITEMS = QueueItems(per_replica=4)
+MESSAGE_ITEMS = QueueItems(per_replica=4, of=MESSAGES)
+KV = KvCache(share=0.8)
 WORK = QueueSeconds(work_s=30, slots=8)
 SESSIONS = Sessions(per_replica=16)
 TOKENS = Tokens(per_s_per_replica=100)
@@ -33,6 +36,14 @@ def view(known: Mapping[str, float | str], current: float | None = 3) -> View:
 
 def rules(recommendation: Recommendation) -> list[str]:
     return [step.rule for step in recommendation.steps]
+
+
+def test_full_caches_keep_as_many_as_are_seen() -> None:
+    usage = {ReadingName.KV_USAGE: Sample(1.2, 0, pods=4), ReadingName.READY: Sample(4, 0)}
+    calm = KV.recommend(View(readings=dict(view({"preemptions_per_s": 0}).readings) | usage))
+    full = KV.recommend(View(readings=dict(view({"preemptions_per_s": 0.1}).readings) | usage))
+    assert (calm.replicas, full.replicas) == (2, 4)
+    assert "put back for want of it on 4 pods" in full.steps[0].why
 
 
 @pytest.mark.parametrize(
@@ -58,6 +69,10 @@ def rules(recommendation: Recommendation) -> list[str]:
         pytest.param(WORK, {"queue": 0, "running": 0}, 0, 0, id="work: nothing at all: zero"),
         pytest.param(WORK, {"running": 9}, 2, 1, id="work: the queue is not known: at least what runs"),
         pytest.param(WORK, {}, None, 2, id="work: nothing known: no recommendation"),
+        pytest.param(MESSAGE_ITEMS, {"backlog": 28, "taken": 12, "queue": 900}, 10, 0, id="items: of a message queue"),
+        pytest.param(KV, {"kv_usage": 2.4}, 3, 0, id="kv: 2.4 caches in use, 0.8 of one a replica"),
+        pytest.param(KV, {"kv_usage": 0}, 0, 0, id="kv: nothing held: zero"),
+        pytest.param(KV, {}, None, 1, id="kv: nothing known: no recommendation"),
         pytest.param(SESSIONS, {"sessions": 33}, 3, 0, id="sessions: the last one opens a replica"),
         pytest.param(SESSIONS, {"sessions": 0}, 0, 0, id="sessions: none: zero"),
         pytest.param(SESSIONS, {}, None, 1, id="sessions: not known: no recommendation"),
@@ -151,6 +166,12 @@ REST = {"queue": 0, "running": 0}
         pytest.param({"arrivals_per_s": 1e9, "service_s": 1e9, **REST}, MAX_REPLICAS, None, id="absurd load: bounded"),
         pytest.param(
             {"arrivals_per_s": 3, "service_s": 1.5, "p95_s": 5, **REST}, 2, ["latency"], id="P95 as expected: no word"
+        ),
+        pytest.param(
+            {"arrivals_per_s": 3, "service_s": 1.5, "p95_s": 5, "oldest_wait_s": 20, **REST},
+            3,
+            ["latency", "p95-check"],
+            id="P95 of those that ended as expected, and one has waited for longer",
         ),
         pytest.param(
             {"arrivals_per_s": 3, "service_s": 1.5, "p95_s": 9, **REST},

@@ -1,181 +1,498 @@
-"""The vLLM preset's queries as Prometheus's own engine answers them (promtool), on series with known answers."""
+"""What PromQL is made of presets, as Prometheus's own engine answers it (promtool), on series with known answers."""
 
-import subprocess
+import re
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from scaler.signals.reading import ReadingName
-from scaler.sources.base import Subject
-from scaler.sources.presets import load, newest_query, seen_query
-from tests.e2e.parts.tools import tools_or_skip
+from scaler.signals.recipes import (
+    Counter,
+    CountRate,
+    Expression,
+    Gateway,
+    Gauge,
+    Growth,
+    Highest,
+    Histogram,
+    Own,
+    Pods,
+    Rate,
+    Sum,
+    SumRate,
+)
+from scaler.sources import readable
+from scaler.sources.batch import Kind, questions
+from scaler.sources.presets import Preset, load, parse
+from scaler.sources.promql import Scope, Writer, cluster
+from tests.scaler.promtool import Series, Want, answered, flat, native, rate
 
 pytestmark = pytest.mark.integration
 
-SUBJECT = Subject(
-    namespace="agents",
-    scaled_object="chat",
-    workload="chat",
-    backend="default",
-    preset="vllm",
-    window_s=120.0,
-    max_age_s=60.0,
-)
-#: One sample each 15 s from 0 on; queries are answered as of 300 s.
-AT = "5m"
+SCOPE = Scope(namespaces=("agents", "research"), window_s=120.0, max_age_s=60.0)
 A = 'namespace="agents",pod="chat-7d9f8b6c4d-aaaaa",engine="0"'
 B = 'namespace="agents",pod="chat-7d9f8b6c4d-bbbbb",engine="0"'
+PLANNER = 'namespace="agents",pod="planner-1",engine="0"'
+NAMESAKE = 'namespace="research",pod="chat-7d9f8b6c4d-aaaaa",engine="0"'
+FOREIGN = 'namespace="finance",pod="chat-7d9f8b6c4d-aaaaa",engine="0"'
 GATEWAY = 'namespace="agents",pod="gateway-5c7d9-ccccc",workload="chat"'
-STRANGERS = (
-    'namespace="agents",pod="chat-b-7d9f8b6c4d-aaaaa",engine="0"',
-    'namespace="other",pod="chat-7d9f8b6c4d-aaaaa",engine="0"',
+CHAT, OF_PLANNER, OF_NAMESAKE = ("agents", "chat"), ("agents", "planner"), ("research", "chat")
+
+
+VLLM = Writer(load()["vllm"], SCOPE)
+#: What no shipped engine has in one: families that come late, other units, sums of families, two names for a histogram.
+ODD = parse(
+    "odd.toml",
+    """
+engine = "Odd"
+versions = "1"
+port = 80
+up = "running"
+[gauges.running]
+names = [{ name = "running", versions = "1", source = "s" }]
+[gauges.waiting]
+names = [{ name = "waiting", versions = "1", source = "s" }]
+lazy = true
+[gauges.kv_usage]
+names = [
+  { name = "usage_percent", versions = "2", source = "s", scale = 0.01, match = { kind = "gpu" } },
+  { name = "usage", versions = "1", source = "s" },
+]
+[counters.ended]
+names = [{ name = "ok_total", plus = ["failed_total"], versions = "1", source = "s" }]
+lazy = true
+[histograms.e2e_s]
+names = [
+  { name = "request_ms", versions = "2", source = "s", scale = 0.001 },
+  { name = "request_seconds", versions = "1", source = "s" },
+]
+""",
 )
-Series = dict[str, str]
+ODDLY = Writer(ODD, SCOPE)
 
 
-def query(name: ReadingName, alternative: int = 0) -> str:
-    return load()["vllm"].questions(name)[alternative].text(SUBJECT)
-
-
-def flat(value: float) -> str:
-    return f"{value}+0x40"
-
-
-def rate(per_s: float) -> str:
-    """A counter that grows by so much a second."""
-    return f"0+{15 * per_s}x40"
-
-
-def gauge(name: str, a: float, b: float) -> Series:
-    """A gauge of both pods; one of them is scraped twice, and pods that are not ours have it too."""
-    ours = {f"{name}{{{A}}}": flat(a), f'{name}{{{A},job="twice"}}': flat(a), f"{name}{{{B}}}": flat(b)}
-    return ours | {f"{name}{{{stranger}}}": flat(1000) for stranger in STRANGERS}
+def gauge(name: str, a: str, b: str) -> Series:
+    """A gauge of two pods of `chat`; one of them is scraped by two jobs. Others, here and elsewhere, have it too."""
+    ours = {f"{name}{{{A}}}": a, f'{name}{{{A},job="twice"}}': a, f"{name}{{{B}}}": b}
+    others = {PLANNER: flat(20), NAMESAKE: flat(30), FOREIGN: flat(1000)}
+    return ours | {f"{name}{{{labels}}}": value for labels, value in others.items()}
 
 
 def counter(name: str, a: str, b: str, labels: str = "") -> Series:
-    both = {f"{name}{{{A}{labels}}}": a, f"{name}{{{B}{labels}}}": b}
-    return both | {f"{name}{{{stranger}{labels}}}": rate(1000) for stranger in STRANGERS}
+    return {f"{name}{{{A}{labels}}}": a, f'{name}{{{A}{labels},job="twice"}}': a, f"{name}{{{B}{labels}}}": b}
 
 
-def latency(per_s: float) -> Series:
-    """Requests end at `per_s` on each pod, half of them within 1 s, all within 2 s; 1.5 s each, 0.5 s of it waiting."""
-    name = "vllm:e2e_request_latency_seconds"
-    series: Series = {}
-    for le, share in (("1.0", 0.5), ("2.0", 1.0), ("+Inf", 1.0)):
-        series |= counter(f"{name}_bucket", rate(share * per_s), rate(share * per_s), f',le="{le}"')
-    series |= counter(f"{name}_count", rate(per_s), rate(per_s))
-    series |= counter(f"{name}_sum", rate(1.5 * per_s), rate(1.5 * per_s))
-    return series | counter("vllm:request_queue_time_seconds_sum", rate(0.5 * per_s), rate(0.5 * per_s))
-
-
-UP = {f"up{{{A}}}": flat(1)}
-WAITING = gauge("vllm:num_requests_waiting", 3, 4)
-RUNNING = gauge("vllm:num_requests_running", 6, 2)
-PROMPT = counter("vllm:prompt_tokens_total", rate(20), rate(10))
-ENDED = counter("vllm:request_success_total", rate(1), rate(1), ',finished_reason="stop"')
+WAITING = gauge("vllm:num_requests_waiting", flat(3), flat(4))
+RUNNING = gauge("vllm:num_requests_running", flat(6), flat(2))
+EVERYWHERE: dict[tuple[str, ...], float] = {CHAT: 7, OF_PLANNER: 20, OF_NAMESAKE: 30}
+KV = "vllm:kv_cache_usage_perc"
+OLD_KV = "vllm:gpu_cache_usage_perc"
+GENERATED = "vllm:generation_tokens_total"
 
 
 @pytest.mark.parametrize(
-    ("series", "expression", "want"),
+    ("part", "series", "want"),
     [
-        pytest.param(WAITING, query(ReadingName.QUEUE), 7, id="queue: our pods, each once"),
+        pytest.param(Sum(Gauge.WAITING), WAITING, EVERYWHERE, id="each workload its own, each pod once"),
+        pytest.param(Highest(Gauge.WAITING), WAITING, EVERYWHERE | {CHAT: 4}, id="the highest of a workload's pods"),
+        pytest.param(Sum(Gauge.WAITING), {}, {}, id="nothing is known where nothing is seen"),
         pytest.param(
-            WAITING | {f"agent_requests_waiting{{{GATEWAY}}}": flat(5)},
-            query(ReadingName.QUEUE),
-            12,
-            id="queue: a gateway's as well",
+            Sum(Gauge.WAITING), {f"up{{{A}}}": flat(1)}, {}, id="a pod that answers without the family is not 0"
         ),
         pytest.param(
-            {f"agent_requests_waiting{{{GATEWAY}}}": flat(5)},
-            query(ReadingName.QUEUE),
-            5,
-            id="queue: no pods, a gateway",
-        ),
-        pytest.param(UP, query(ReadingName.QUEUE), 0, id="queue: a target answers and has no such series"),
-        pytest.param({f"up{{{A}}}": flat(0)}, query(ReadingName.QUEUE), None, id="queue: the target is down"),
-        pytest.param({}, query(ReadingName.QUEUE), None, id="queue: nothing is known"),
-        pytest.param(RUNNING, query(ReadingName.RUNNING), 8, id="running"),
-        pytest.param(
-            gauge("agent_sessions_active", 7, 5), query(ReadingName.SESSIONS, 1), 12, id="sessions: of the pods"
+            Sum(Gauge.WAITING),
+            {f"vllm:num_requests_waiting{{{A.replace('7d9f8b6c4d', 'agent')}}}": flat(5)},
+            {("agents",): 5},
+            id="a DaemonSet's pod is of no workload that can be asked for",
         ),
         pytest.param(
-            {f'agent_sessions_active{{{A},workload="chat"}}': flat(7)},
-            query(ReadingName.SESSIONS),
-            None,
-            id="sessions: a pod with a gateway's label is no gateway",
+            Sum(Gauge.WAITING),
+            WAITING | {f"vllm:num_requests_waiting{{{B.replace('bbbbb', 'ccccc')}}}": "50+0x12"},
+            EVERYWHERE,
+            id="a ghost, last seen two minutes ago, does not count",
         ),
         pytest.param(
-            {f"agent_sessions_active{{{GATEWAY}}}": flat(40)},
-            query(ReadingName.SESSIONS),
-            40,
-            id="sessions: of a gateway",
-        ),
-        pytest.param(PROMPT, query(ReadingName.PROMPT_TOKENS_PER_S), 30, id="prompt: an engine without a cache"),
-        pytest.param(
-            PROMPT | counter("vllm:prompt_tokens_cached_total", rate(5), rate(5)),
-            query(ReadingName.PROMPT_TOKENS_PER_S),
-            20,
-            id="prompt: without what the cache held",
+            Sum(Gauge.WAITING),
+            WAITING | {f"vllm:num_requests_waiting{{{B}}}": "4+0x18 stale"},
+            EVERYWHERE | {CHAT: 3},
+            id="a target that is taken off the list is gone at once",
         ),
         pytest.param(
-            counter("vllm:generation_tokens_total", "0+150x9 0+150x29", rate(20)),
-            query(ReadingName.GENERATION_TOKENS_PER_S),
-            30,
-            id="generation: a pod that restarted before the window",
+            Sum(Gauge.WAITING),
+            {
+                f"vllm:num_requests_waiting{{{A}}}": flat(3),
+                f"vllm:num_requests_waiting{{{A.replace('0', '1')}}}": flat(5),
+            },
+            {CHAT: 8},
+            id="two data-parallel ranks of one pod are added",
         ),
         pytest.param(
-            counter("vllm:generation_tokens_total", "0+150x14 0+150x24", rate(20)),
-            query(ReadingName.GENERATION_TOKENS_PER_S),
-            28.571,
-            id="generation: a pod that restarts within the window loses one scrape, not its whole count",
+            Sum(Gauge.KV_USAGE),
+            {f"{KV}{{{A}}}": flat(0.5), f"{OLD_KV}{{{B}}}": flat(0.25)},
+            {CHAT: 0.75},
+            id="a rollout: one pod has the new name, one the old",
         ),
         pytest.param(
-            ENDED | WAITING | RUNNING, query(ReadingName.ARRIVALS_PER_S), 2, id="arrivals: in balance, what ends"
+            Sum(Gauge.KV_USAGE),
+            {f"{KV}{{{A}}}": flat(0.5), f"{OLD_KV}{{{A.replace('engine', 'rank')}}}": flat(0.5)},
+            {CHAT: 0.5},
+            id="a pod with both names counts once, whatever their labels",
         ),
         pytest.param(
-            ENDED | WAITING | {f"vllm:num_requests_running{{{A}}}": "0+3x40"},
-            query(ReadingName.ARRIVALS_PER_S),
-            2.2,
-            id="arrivals: what ends, and the growth of what runs",
+            Rate(Counter.GENERATION_TOKENS),
+            counter(GENERATED, "0+150x9 0+150x29", rate(20)),
+            {CHAT: 30},
+            id="a pod that restarted before the window",
         ),
-        pytest.param(ENDED, query(ReadingName.ARRIVALS_PER_S), None, id="arrivals: without the gauges not known"),
-        pytest.param(latency(1), query(ReadingName.SERVICE_S), 1, id="service: the wait is not in it"),
-        pytest.param(latency(0), query(ReadingName.SERVICE_S), None, id="service: nothing ended, nothing is known"),
-        pytest.param(latency(1), query(ReadingName.P50_S), 1, id="P50"),
-        pytest.param(latency(1), query(ReadingName.P95_S), 1.9, id="P95: over all pods, not of each"),
-        pytest.param(latency(0.05), query(ReadingName.P95_S), None, id="P95: of 12 requests says nothing"),
-        pytest.param(RUNNING, seen_query("vllm:num_requests_running", SUBJECT), 2, id="seen: both"),
         pytest.param(
-            RUNNING | {f"vllm:num_requests_running{{{B}}}": "2+0x12"},
-            seen_query("vllm:num_requests_running", SUBJECT),
-            1,
-            id="seen: not the ghost whose last sample is two minutes old",
+            Rate(Counter.GENERATION_TOKENS),
+            counter(GENERATED, "0+150x14 0+150x24", rate(20)),
+            {CHAT: 28.5714},
+            id="a reset within the window loses one scrape of one pod, not its whole count",
         ),
-        pytest.param(RUNNING, newest_query("vllm:num_requests_running", SUBJECT), 300, id="newest"),
         pytest.param(
-            {'kube_deployment_spec_replicas{namespace="agents",deployment="chat"}': flat(3)},
-            query(ReadingName.REPLICAS),
-            3,
-            id="replicas of kube-state-metrics",
+            Rate(Counter.GENERATION_TOKENS),
+            counter(GENERATED, "0+150x14 _x3 2700+150x20", rate(20)),
+            {CHAT: 30},
+            id="a gap in the window is bridged",
+        ),
+        pytest.param(
+            Rate(Counter.GENERATION_TOKENS), {f"{GENERATED}{{{A}}}": "_x20 900"}, {}, id="one sample makes no rate"
+        ),
+        pytest.param(
+            Rate(Counter.ENDED),
+            counter("vllm:request_success_total", rate(1), rate(1), ',finished_reason="stop"')
+            | counter("vllm:request_success_total", rate(0.5), rate(0), ',finished_reason="length"'),
+            {CHAT: 2.5},
+            id="all reasons for which requests end are added",
+        ),
+        pytest.param(
+            Rate(Counter.CACHED_TOKENS),
+            counter("vllm:prompt_tokens_cached_total", rate(5), rate(5))
+            | counter("vllm:prefix_cache_hits_total", rate(5), rate(5)),
+            {CHAT: 10},
+            id="of two families that tell the same, the first",
+        ),
+        pytest.param(
+            Growth(Gauge.RUNNING),
+            {f"vllm:num_requests_running{{{A}}}": "0+3x40", f"vllm:num_requests_running{{{B}}}": "40-1.5x40"},
+            {CHAT: 0.1},
+            id="growth may be of either sign",
+        ),
+        pytest.param(
+            SumRate(Histogram.E2E_S),
+            counter("vllm:e2e_request_latency_seconds_sum", rate(1.5), rate(0.5)),
+            {CHAT: 2},
+            id="the sum of a classic histogram",
+        ),
+        pytest.param(
+            CountRate(Histogram.E2E_S),
+            {f"vllm:e2e_request_latency_seconds{{{A}}}": native(1, "30 15")}
+            | counter("vllm:e2e_request_latency_seconds_count", rate(3), rate(1)),
+            {CHAT: 4},
+            id="a pod with both kinds of histogram counts by its native one, the other by its classic one",
+        ),
+        pytest.param(
+            Gateway(Own.REQUESTS_WAITING),
+            {
+                f"agent_requests_waiting{{{GATEWAY}}}": flat(5),
+                f'agent_requests_waiting{{{GATEWAY},job="twice"}}': flat(5),
+            },
+            {CHAT: 5},
+            id="a gateway's word",
+        ),
+        pytest.param(
+            Gateway(Own.REQUESTS_WAITING),
+            {f'agent_requests_waiting{{{A},workload="chat"}}': flat(7)},
+            {},
+            id="a pod with a gateway's label is no gateway",
+        ),
+        pytest.param(
+            Gateway(Own.REQUESTS_WAITING),
+            {f"agent_requests_waiting{{{GATEWAY}}}": "5+0x12"},
+            {},
+            id="a gateway that fell silent two minutes ago has no word",
+        ),
+        pytest.param(
+            Pods(Own.SESSIONS_ACTIVE),
+            gauge("agent_sessions_active", flat(7), flat(5)),
+            {CHAT: 12, OF_PLANNER: 20, OF_NAMESAKE: 30},
+            id="sessions of the pods",
         ),
     ],
 )
-def test_query(series: Series, expression: str, want: float | None, tmp_path: Path) -> None:
-    promtool = tools_or_skip("promtool").binary("promtool")
-    expected: list[dict[str, Any]] = [] if want is None else [{"labels": "{}", "value": want}]
-    story = {
-        "evaluation_interval": "15s",
-        "tests": [
+def test_part(part: Expression, series: Series, want: Want, tmp_path: Path) -> None:
+    answered(VLLM.part(part), series, want, tmp_path)
+
+
+SERVING = {f"running{{{A}}}": flat(1), f"running{{{B}}}": flat(1)}
+
+
+@pytest.mark.parametrize(
+    ("part", "series", "want"),
+    [
+        pytest.param(Sum(Gauge.WAITING), SERVING, {CHAT: 0}, id="a family that comes late is 0 while pods serve"),
+        pytest.param(Sum(Gauge.WAITING), {f"up{{{A}}}": flat(1)}, {}, id="and unknown where none serves"),
+        pytest.param(
+            Sum(Gauge.WAITING), SERVING | {f"waiting{{{A}}}": flat(3)}, {CHAT: 3}, id="one pod has it, one not yet"
+        ),
+        pytest.param(Rate(Counter.ENDED), SERVING, {CHAT: 0}, id="a counter that comes late"),
+        pytest.param(
+            Rate(Counter.ENDED),
+            SERVING | counter("ok_total", rate(2), rate(1)) | {f"failed_total{{{B}}}": rate(0.5)},
+            {CHAT: 3.5},
+            id="families are added, and one that is not there adds nothing",
+        ),
+        pytest.param(
+            Sum(Gauge.KV_USAGE),
             {
-                "interval": "15s",
-                "input_series": [{"series": name, "values": values} for name, values in series.items()],
-                "promql_expr_test": [{"expr": f"round({expression}, 0.001)", "eval_time": AT, "exp_samples": expected}],
-            }
-        ],
+                f'usage_percent{{{A},kind="gpu"}}': flat(50),
+                f'usage_percent{{{A},kind="cpu"}}': flat(90),
+                f"usage{{{B}}}": flat(0.25),
+            },
+            {CHAT: 0.75},
+            id="percent and shares, by label",
+        ),
+        pytest.param(
+            SumRate(Histogram.E2E_S),
+            {f"request_ms_sum{{{A}}}": rate(1500), f"request_seconds_sum{{{B}}}": rate(0.5)},
+            {CHAT: 2},
+            id="milliseconds and seconds",
+        ),
+    ],
+)
+def test_part_of_an_odd_engine(part: Expression, series: Series, want: Want, tmp_path: Path) -> None:
+    answered(ODDLY.part(part), series, want, tmp_path)
+
+
+def classic(family: str, labels: str, *, one: str = "1.0", per_s: float = 1.0) -> Series:
+    """Requests end at `per_s`, half of them within 1 s, all within 2 s."""
+    shares = ((one, 0.5), ("2.0", 1.0), ("+Inf", 1.0))
+    buckets = {f'{family}_bucket{{{labels},le="{le}"}}': rate(share * per_s) for le, share in shares}
+    return buckets | {f"{family}_count{{{labels}}}": rate(per_s)}
+
+
+E2E = "vllm:e2e_request_latency_seconds"
+
+
+@pytest.mark.parametrize(
+    ("writer", "series", "want"),
+    [
+        pytest.param(VLLM, {}, {}, id="nothing"),
+        pytest.param(
+            VLLM,
+            classic(E2E, A) | classic(E2E, f'{A},job="twice"') | classic(E2E, B) | classic(E2E, PLANNER),
+            {
+                (*CHAT, "1.0", "e2e_s.0"): 1,
+                (*CHAT, "2.0", "e2e_s.0"): 2,
+                (*CHAT, "+Inf", "e2e_s.0"): 2,
+                (*OF_PLANNER, "1.0", "e2e_s.0"): 0.5,
+                (*OF_PLANNER, "2.0", "e2e_s.0"): 1,
+                (*OF_PLANNER, "+Inf", "e2e_s.0"): 1,
+            },
+            id="buckets of all pods, each pod once",
+        ),
+        pytest.param(
+            VLLM,
+            classic(E2E, A, one="1") | classic(E2E, B),
+            {
+                (*CHAT, "1", "e2e_s.0"): 0.5,
+                (*CHAT, "1.0", "e2e_s.0"): 0.5,
+                (*CHAT, "2.0", "e2e_s.0"): 2,
+                (*CHAT, "+Inf", "e2e_s.0"): 2,
+            },
+            id='le="1" of one pod and le="1.0" of another',
+        ),
+        pytest.param(
+            VLLM,
+            {f"{E2E}{{{A}}}": native(1, "30 15")} | classic(E2E, A) | {f"{E2E}{{{B}}}": native(1, "30 15")},
+            {
+                (*CHAT, "", "e2e_s.0"): 3,
+                (*CHAT, "1.0", "e2e_s.0"): 0.5,
+                (*CHAT, "2.0", "e2e_s.0"): 1,
+                (*CHAT, "+Inf", "e2e_s.0"): 1,
+            },
+            id="a pod with both kinds counts by one of them",
+        ),
+        pytest.param(
+            VLLM,
+            {f"{E2E}{{{A}}}": native(1, "30 15"), f'{E2E}{{{A},job="twice"}}': native(1, "30 15")},
+            {(*CHAT, "", "e2e_s.0"): 3},
+            id="a native histogram that is scraped twice counts once",
+        ),
+        pytest.param(
+            ODDLY,
+            classic("request_ms", A) | classic("request_seconds", A) | classic("request_seconds", B),
+            {
+                (*CHAT, "1.0", "e2e_s.0"): 0.5,
+                (*CHAT, "2.0", "e2e_s.0"): 1,
+                (*CHAT, "+Inf", "e2e_s.0"): 1,
+                (*CHAT, "1.0", "e2e_s.1"): 0.5,
+                (*CHAT, "2.0", "e2e_s.1"): 1,
+                (*CHAT, "+Inf", "e2e_s.1"): 1,
+            },
+            id="a rollout: each pod under the first name that it has",
+        ),
+    ],
+)
+def test_buckets(writer: Writer, series: Series, want: Want, tmp_path: Path) -> None:
+    texts = writer.buckets(Histogram.E2E_S)
+    tagged = " or ".join(f'label_replace({text}, "part", "{tag}", "", "")' for tag, _, text in texts)
+    classic_ones = {key: value for key, value in want.items() if key[2]}
+    native_ones = {key: value for key, value in want.items() if not key[2]}
+    answered(tagged, series, classic_ones, tmp_path, labels=("le", "part"))
+    answered(f"histogram_count({tagged})", series, native_ones, tmp_path, labels=("le", "part"))
+
+
+LATENCIES = (
+    classic(E2E, A)
+    | classic(E2E, B)
+    | {f"{E2E}_sum{{{pod}}}": rate(1.5) for pod in (A, B)}
+    | {f"vllm:request_queue_time_seconds_sum{{{pod}}}": rate(0.5) for pod in (A, B)}
+)
+ENDED = counter("vllm:request_success_total", rate(1), rate(1), ',finished_reason="stop"')
+PROMPT = counter("vllm:prompt_tokens_total", rate(20), rate(10))
+
+
+@pytest.mark.parametrize(
+    ("name", "series", "want"),
+    [
+        pytest.param("queue", WAITING, EVERYWHERE, id="queue"),
+        pytest.param(
+            "queue",
+            {f"vllm:num_requests_waiting{{{A}}}": flat(3), f"agent_requests_waiting{{{GATEWAY}}}": flat(5)},
+            {CHAT: 8},
+            id="queue: with a gateway's",
+        ),
+        pytest.param("prompt_tokens_per_s", PROMPT, {CHAT: 30}, id="prompt: an engine without a cache"),
+        pytest.param(
+            "prompt_tokens_per_s",
+            PROMPT | counter("vllm:prompt_tokens_cached_total", rate(5), rate(5)),
+            {CHAT: 20},
+            id="prompt: without what the cache held",
+        ),
+        pytest.param(
+            "arrivals_per_s",
+            ENDED
+            | {f"vllm:num_requests_running{{{A}}}": "0+3x40"}
+            | {f"vllm:num_requests_waiting{{{pod}}}": flat(4) for pod in (A, B)},
+            {CHAT: 2.2},
+            id="arrivals: what ends, and the growth of what is in flight",
+        ),
+        pytest.param("arrivals_per_s", ENDED, {}, id="arrivals: without the gauges not known"),
+        pytest.param("service_s", LATENCIES, {CHAT: 1}, id="service: the wait is not in it"),
+        pytest.param(
+            "service_s",
+            {name: flat(9) for name in LATENCIES},
+            {},
+            id="service: nothing ended, nothing is known, and nothing is divided by 0",
+        ),
+        pytest.param("p95_s", LATENCIES, {CHAT: 1.9}, id="P95: over all pods, not of each"),
+        pytest.param("oldest_wait_s", WAITING | ENDED, {CHAT: 3.5}, id="oldest wait: the line at its pace"),
+        pytest.param(
+            "oldest_wait_s",
+            gauge("vllm:num_requests_waiting", flat(0), flat(0)),
+            {CHAT: 0},
+            id="oldest wait: nobody waits, whatever the pace",
+        ),
+    ],
+)
+def test_the_text_for_people_yields_the_reading(name: str, series: Series, want: Want, tmp_path: Path) -> None:
+    preset = load()["vllm"]
+    way = preset.ways(name)[-1 if name == "oldest_wait_s" else 0]
+    answered(readable.text(preset, way, SCOPE), series, want, tmp_path)
+
+
+GHOST = {f"vllm:num_requests_running{{{B}}}": "2+0x12"}
+NEWBORN = {f"vllm:num_requests_running{{{B.replace('bbbbb', 'ddddd')}}}": "_x20 1"}
+
+
+@pytest.mark.parametrize(
+    ("expression", "series", "want"),
+    [
+        pytest.param(VLLM.seen(), RUNNING, {CHAT: 2, OF_PLANNER: 1, OF_NAMESAKE: 1}, id="seen: pods, not series"),
+        pytest.param(VLLM.seen(), {f"vllm:num_requests_running{{{A}}}": flat(1)} | GHOST, {CHAT: 1}, id="no ghost"),
+        pytest.param(VLLM.young(), RUNNING, {}, id="young: none"),
+        pytest.param(VLLM.young(), RUNNING | NEWBORN, {CHAT: 1}, id="young: of one scrape no rate is known"),
+        pytest.param(
+            VLLM.young(),
+            RUNNING | counter("vllm:prompt_tokens_total", "0+150x14 0+150x24", rate(20)),
+            {CHAT: 1},
+            id="young: one restarted within the window",
+        ),
+        pytest.param(VLLM.young(), RUNNING | GHOST, {}, id="young: ghosts are not young"),
+        pytest.param(
+            VLLM.oldest(),
+            {f"vllm:num_requests_running{{{A}}}": flat(1), f"vllm:num_requests_running{{{B}}}": "1+0x18"},
+            {CHAT: 270},
+            id="the oldest of what counts",
+        ),
+    ],
+)
+def test_pods_behind(expression: str, series: Series, want: Want, tmp_path: Path) -> None:
+    answered(expression, series, want, tmp_path)
+
+
+STATES = {
+    'kube_deployment_spec_replicas{namespace="agents",deployment="chat"}': flat(3),
+    'kube_deployment_status_replicas_ready{namespace="agents",deployment="chat"}': flat(2),
+    'kube_statefulset_replicas{namespace="agents",statefulset="planner"}': flat(5),
+    'kube_pod_status_phase{namespace="agents",pod="chat-7d9f8b6c4d-aaaaa",phase="Pending"}': flat(1),
+    'kube_pod_status_phase{namespace="agents",pod="chat-7d9f8b6c4d-bbbbb",phase="Pending"}': flat(0),
+    'kube_pod_status_phase{namespace="agents",pod="chat-7d9f8b6c4d-bbbbb",phase="Running"}': flat(1),
+    'kube_pod_status_phase{namespace="agents",pod="planner-0",phase="Running"}': flat(1),
+    'kube_pod_deletion_timestamp{namespace="agents",pod="chat-7d9f8b6c4d-bbbbb"}': flat(1e9),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "want"),
+    [
+        pytest.param(ReadingName.REPLICAS, {CHAT: 3, OF_PLANNER: 5}, id="replicas"),
+        pytest.param(ReadingName.READY, {CHAT: 2}, id="ready, of a Deployment"),
+        pytest.param(ReadingName.PENDING, {CHAT: 1}, id="pending"),
+        pytest.param(ReadingName.TERMINATING, {CHAT: 1, OF_PLANNER: 0}, id="terminating"),
+    ],
+)
+def test_kube_state_metrics(name: ReadingName, want: Want, tmp_path: Path) -> None:
+    answered(cluster(SCOPE)[name], STATES, want, tmp_path)
+    answered(cluster(SCOPE)[name], {}, {}, tmp_path)
+
+
+@pytest.mark.parametrize("preset", load().values(), ids=load().keys())
+def test_every_query_of_every_preset_is_promql_and_says_nothing_of_nothing(preset: Preset, tmp_path: Path) -> None:
+    kind = Kind("it", 60.0, 90.5, frozenset(ReadingName))
+    asked = questions({kind: dict.fromkeys(SCOPE.namespaces, 1)}, {"it": preset})
+    assert asked
+    for question in asked:
+        answered(question.text, {}, {}, tmp_path, labels=("part",))
+
+
+def test_one_query_holds_several_numbers_apart(tmp_path: Path) -> None:
+    kind = Kind("vllm", 60.0, 120.0, frozenset({"queue", "running"}))
+    (question,) = questions({kind: {"agents": 1}}, load())
+    want: Want = {
+        (*CHAT, "sum.waiting"): 7,
+        (*CHAT, "sum.running"): 8,
+        (*CHAT, "seen"): 2,
+        (*CHAT, "oldest"): 300,
+        (*OF_PLANNER, "sum.waiting"): 20,
+        (*OF_PLANNER, "sum.running"): 20,
+        (*OF_PLANNER, "seen"): 1,
+        (*OF_PLANNER, "oldest"): 300,
     }
-    path = tmp_path / "query.yaml"
-    path.write_text(yaml.safe_dump(story))
-    ran = subprocess.run([promtool, "test", "rules", path], capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    answered(question.text, WAITING | RUNNING, want, tmp_path, labels=("part",))
+
+
+def test_the_text_for_one_workload_tells_of_no_other(tmp_path: Path) -> None:
+    alone = Scope(namespaces=("agents",), window_s=120.0, max_age_s=60.0, workload="chat")
+    answered(Writer(load()["vllm"], alone).part(Sum(Gauge.WAITING)), WAITING, {CHAT: 7}, tmp_path)
+
+
+def test_every_selector_is_of_the_namespaces() -> None:
+    for preset in load().values():
+        kind = Kind("it", 60.0, 120.0, frozenset(ReadingName))
+        for question in questions({kind: dict.fromkeys(SCOPE.namespaces, 1)}, {"it": preset}):
+            selectors = re.findall(r"[a-z_:]+\{([^}]*)\}", question.text)
+            assert selectors
+            assert all(s.startswith('namespace=~"agents|research"') for s in selectors)

@@ -1,117 +1,131 @@
-"""Presets as text: what reaches Prometheus, and that nothing else can."""
+"""The format of presets, and what holds for every preset that is shipped."""
 
 import re
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from scaler.signals.reading import ReadingName
-from scaler.sources.base import Subject
-from scaler.sources.presets import Preset, Question, escaped, load, newest_query, quoted, seen_query
+from scaler.signals.recipes import RECIPES, Counter, Gauge, Histogram
+from scaler.sources.presets import Preset, PresetError, listed, load, parse
+from tests.scaler.presets_doc import PATH, render
 
-VLLM = load()["vllm"]
-
-
-def subject(namespace: str = "agents", workload: str = "chat", window_s: float = 120.0) -> Subject:
-    return Subject(
-        namespace=namespace,
-        scaled_object="chat",
-        workload=workload,
-        backend="default",
-        preset="vllm",
-        window_s=window_s,
-        max_age_s=60.0,
-    )
+HEAD = 'engine = "E"\nversions = "1"\nport = 8000\n'
+RUNNING = 'up = "running"\n[gauges.running]\nnames = [{ name = "e:running", versions = "1", source = "e.py" }]\n'
+GAUGES = "'waiting', 'running', 'sessions', 'kv_usage' or 'oldest_wait_s'"
+METRIC = "'^[a-zA-Z_:][a-zA-Z0-9_:]*$'"
 
 
-def text(name: ReadingName) -> str:
-    return VLLM.questions(name)[0].text(subject())
-
-
-def test_every_reading_has_a_query() -> None:
-    assert {name for preset in load().values() for name in preset.readings} == set(ReadingName)
-
-
-def test_the_queue_counts_a_pod_that_is_scraped_twice_once_and_is_zero_only_while_a_target_answers() -> None:
-    names = '"chat-([a-z0-9]{1,10}-[a-z0-9]{5}|[0-9]+)"'
-    pods, gateway = f'namespace="agents",pod=~{names}', f'namespace="agents",workload="chat",pod!~{names}'
-    assert text(ReadingName.QUEUE) == (
-        f"sum(max by (namespace, pod, engine) (vllm:num_requests_waiting{{{pods}}}) or max by (namespace, pod) "
-        f"(agent_requests_waiting{{{gateway}}})) or 0 * (count(up{{{pods}}} == 1) > 0)"
-    )
-
-
-@pytest.mark.parametrize("name", list(ReadingName))
-def test_every_series_is_of_the_namespace(name: ReadingName) -> None:
-    for question in VLLM.questions(name):
-        selectors = re.findall(r"[a-z_:]+\{([^}]*\}?[^}]*\}?[^}]*)\}", question.text(subject()))
-        assert selectors
-        assert all(selector.startswith('namespace="agents",') for selector in selectors)
-
-
-def test_rates_come_before_sums() -> None:
-    assert not [name for name in ReadingName if re.search(r"(rate|increase)\(\s*(sum|max)", text(name))]
-
-
-def test_nothing_is_zero_for_want_of_series() -> None:
-    assert not [name for name in ReadingName if "vector(" in text(name)]
+def test_a_preset_as_documented_is_read() -> None:
+    preset = parse("e.toml", HEAD + RUNNING)
+    assert preset.gauges[Gauge.RUNNING].names[0].families == ("e:running",)
+    assert preset.ways("running") == RECIPES["running"]
+    assert preset.ways("p95_s") == ()
 
 
 @pytest.mark.parametrize(
-    ("pod", "matches"),
+    ("text", "faults"),
     [
-        pytest.param("chat-7d9f8b6c4d-x2x9q", True, id="a Deployment's"),
-        pytest.param("chat-0", True, id="a StatefulSet's"),
-        pytest.param("chat-b-7d9f8b6c4d-x2x9q", False, id="of a workload whose name begins alike"),
-        pytest.param("chat", False, id="no pod of a workload"),
-        pytest.param("a-chat-7d9f8b6c4d-x2x9q", False, id="of a workload whose name ends alike"),
+        pytest.param("engine = ", ["e.toml: not TOML: Invalid value (at end of document)"], id="no TOML"),
+        pytest.param('engine = "E"\nversions = "1"\n', ["e.toml: port: Field required"], id="a field left out"),
+        pytest.param(
+            HEAD + "color = 1\n[gauges.speed]\nnames = []\n",
+            [
+                f"e.toml: gauges.speed: Input should be {GAUGES} (got 'speed')",
+                "e.toml: gauges.speed.names: want one name at least (got '[]')",
+                "e.toml: color: Extra inputs are not permitted (got '1')",
+            ],
+            id="all faults at once",
+        ),
+        pytest.param(
+            HEAD + RUNNING.replace("e:running", "e running"),
+            [f"e.toml: gauges.running.names.0.name: String should match pattern {METRIC} (got 'e running')"],
+            id="no metric's name",
+        ),
+        pytest.param(
+            HEAD + 'scope = "gateway"\n' + RUNNING,
+            ['e.toml: workload_label: stands with scope = "gateway", and only there'],
+            id="a gateway without the label that names the workload",
+        ),
+        pytest.param(
+            HEAD + RUNNING.replace('up = "running"\n', ""),
+            ["e.toml: up: name the gauge that every serving pod always exports"],
+            id="no gauge to count pods by",
+        ),
+        pytest.param(
+            HEAD + RUNNING.replace('up = "running"', 'up = "waiting"'),
+            ["e.toml: up: there is no [gauges.waiting]"],
+            id="a gauge to count pods by that is not there",
+        ),
+        pytest.param(
+            HEAD
+            + RUNNING
+            + '[counters.ended]\nnames = [{ name = "e", minus = ["f"], versions = "1", source = "e" }]\n',
+            ["e.toml: counters.ended: minus: a difference of counters is no counter"],
+            id="a difference of counters",
+        ),
+        pytest.param(
+            HEAD + RUNNING + "lazy = true\n",
+            ["e.toml: up: [gauges.running] is lazy, so its absence says nothing"],
+            id="a gauge to count pods by that may be absent",
+        ),
     ],
 )
-def test_pods_of_the_workload(pod: str, matches: bool) -> None:
-    (pattern,) = re.findall(r'pod=~"([^"]*)"', seen_query("up", subject()))
-    assert (re.fullmatch(pattern, pod) is not None) == matches
+def test_a_fault_names_file_field_rule_and_value(text: str, faults: list[str]) -> None:
+    with pytest.raises(PresetError) as told:
+        parse("e.toml", text)
+    assert str(told.value).splitlines() == faults
 
 
-@pytest.mark.parametrize(
-    ("window_s", "want"), [pytest.param(120.0, "[120s]", id="whole"), pytest.param(90.5, "[90500ms]", id="half")]
-)
-def test_window(window_s: float, want: str) -> None:
-    (question,) = VLLM.questions(ReadingName.GENERATION_TOKENS_PER_S)
-    assert want in question.text(subject(window_s=window_s))
+@pytest.mark.parametrize("preset", [pytest.param(preset, id=name) for name, preset in load().items()])
+def test_a_family_stands_for_one_quantity_alone(preset: Preset) -> None:
+    """A preset never takes one series for two quantities, unless labels tell them apart."""
+    seen: dict[tuple[str, tuple[tuple[str, str], ...]], str] = {}
+    for quantity, source in (*preset.gauges.items(), *preset.counters.items()):
+        for name in source.names:
+            for family in (name.name, *name.plus):
+                key = (family, tuple(sorted(name.match.items())))
+                assert seen.setdefault(key, quantity) == quantity
 
 
-def test_coverage_counts_fresh_pods_only() -> None:
-    pods = 'namespace="agents",pod=~"chat-([a-z0-9]{1,10}-[a-z0-9]{5}|[0-9]+)"'
-    assert seen_query("up", subject()) == f"count(max by (pod) (timestamp(up{{{pods}}})) >= time() - 60)"
-    assert newest_query("up", subject()) == f"max(timestamp(up{{{pods}}}))"
+def test_histograms_name_their_families() -> None:
+    text = HEAD + RUNNING + '[histograms.e2e_s]\nnames = [{ name = "h", versions = "1", source = "e.py"'
+    whole = parse("e.toml", text + " }]").histograms[Histogram.E2E_S].names[0]
+    assert whole.families == ("h_bucket", "h_sum", "h_count")
+    two_counters = parse("e.toml", text + ', buckets = false, sum_name = "us", count_name = "n", scale = 1e-6 }]')
+    assert two_counters.histograms[Histogram.E2E_S].names[0].families == ("us", "n")
 
 
-@settings(deadline=None)
-@given(st.text(max_size=30))
-def test_no_text_leaves_its_string(word: str) -> None:
-    for inside in (quoted(word), escaped(word)):
-        # What is left when each escaped character is taken away has neither a quote nor a line's end.
-        assert re.search(r'["\n\\]', re.sub(r"\\.", "", inside)) is None
+def test_families_that_are_added_up() -> None:
+    text = HEAD + RUNNING + '[counters.ended]\nnames = [{ name = "a", plus = ["b"], versions = "1", source = "e" }]'
+    assert parse("e.toml", text).counters[Counter.ENDED].names[0].families == ("a", "b")
 
 
-@settings(deadline=None)
-@given(st.text(alphabet="ab.-+*?()[]{}^$|", min_size=1, max_size=8))
-def test_an_escaped_name_matches_itself_alone(word: str) -> None:
-    pattern = escaped(word).replace("\\\\", "\\")  # as Prometheus reads the string
-    assert re.fullmatch(pattern, word)
-    assert not re.fullmatch(pattern, word + "a")
+def test_the_documentation_is_that_of_the_presets() -> None:
+    assert PATH.read_text() == render(), "docs/presets.md differs; mend it with: python tests/scaler/presets_doc.py"
 
 
-@pytest.mark.parametrize(
-    "query", [pytest.param("up{${pod}}", id="no such variable"), pytest.param("up{$1}", id="no variable at all")]
-)
-def test_a_preset_with_a_wrong_variable_is_refused(query: str) -> None:
-    with pytest.raises(ValidationError, match="unknown variables"):
-        Question(unit="s", query=query)
+def test_the_documented_example_is_a_preset() -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", PATH.read_text(), re.DOTALL)
+    assert parse("example.toml", example).engine == "Example"
 
 
-def test_a_preset_with_an_unknown_reading_is_refused() -> None:
-    with pytest.raises(ValidationError, match="readings"):
-        Preset.model_validate({"engine": "e", "versions": "1", "readings": {"cpu": [{"unit": "s", "query": "up"}]}})
+def test_recipes_and_readings_have_the_same_names() -> None:
+    assert set(RECIPES) <= set(ReadingName)
+
+
+def test_without_buckets_there_is_a_mean_and_no_quantile() -> None:
+    triton = load()["triton"]
+    assert triton.ways("service_s")
+    assert triton.ways("p95_s") == triton.ways("attainment") == ()
+
+
+def test_a_preset_lists_itself() -> None:
+    lines = list(listed("triton", load()["triton"]))
+    assert lines[0] == "triton: Triton Inference Server, 23.12 and later"
+    assert (
+        "  e2e_s: nv_inference_request_duration_us / nv_inference_request_success x 1e-06 "
+        "(all; docs/user_guide/metrics.md)" in lines
+    )
+    assert "  readings: queue, sessions" in next(
+        line for line in listed("ollama", load()["ollama"]) if "readings" in line
+    )

@@ -60,6 +60,13 @@ def test_missing_stays_missing() -> None:
             Sample(2, 0), Missing("down"), READY, Signal(2.0, ("running: down",)), id="one missing: at least the other"
         ),
         pytest.param(
+            Sample(2, 0, doubt="a store is silent"),
+            Sample(3, 0),
+            READY,
+            Signal(5.0, ("queue: a store is silent",)),
+            id="one may be part of the truth",
+        ),
+        pytest.param(
             Missing("a"), Missing("b"), READY, Signal(None, ("queue: a", "running: b")), id="none known: nothing known"
         ),
         pytest.param(
@@ -84,13 +91,24 @@ def test_the_contract_names_of_readings() -> None:
     assert set(ReadingName) == {
         "replicas",
         "ready",
+        "pending",
+        "terminating",
         "queue",
         "running",
+        "backlog",
+        "taken",
+        "oldest_wait_s",
         "sessions",
         "prompt_tokens_per_s",
         "generation_tokens_per_s",
+        "cached_tokens_per_s",
+        "kv_usage",
+        "preemptions_per_s",
         "arrivals_per_s",
         "service_s",
         "p50_s",
         "p95_s",
+        "ttft_p95_s",
+        "itl_p95_s",
+        "attainment",
     }

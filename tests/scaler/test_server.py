@@ -22,7 +22,8 @@ from scaler.pb.externalscaler_pb2_grpc import ExternalScalerStub
 from scaler.server import SERVICE, ListenError, serving
 from scaler.settings import Address
 from tests.fakes.clock import ManualClock
-from tests.scaler.serving import FakeCluster, ask, house, ref, refused, settings
+from tests.fakes.cluster import FakeCluster
+from tests.scaler.serving import ask, house, ref, refused, settings
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 

@@ -37,8 +37,8 @@ async def test_the_spec_is_one_metric_with_target_one_and_asks_nobody() -> None:
 
 
 async def test_the_spec_needs_no_far_side() -> None:
-    async with house() as served:
-        served.cluster.down, served.prometheus.status = True, 503
+    async with house(cluster_down=True) as served:
+        served.prometheus.status = 503
         assert len((await served.keda.GetMetricSpec(ref())).metricSpecs) == 1
 
 
@@ -88,13 +88,13 @@ async def test_no_number_is_neither_zero_nor_passed_on(queue: object) -> None:
 
 
 async def test_nothing_known_is_unavailable_with_the_reasons() -> None:
-    async with house() as served:
-        served.cluster.down, served.prometheus.status = True, 503
+    async with house(cluster_down=True) as served:
+        served.prometheus.status = 503
         for call in (served.keda.GetMetrics(ask()), served.keda.IsActive(ref())):
             code, why = await refused(call)
             assert code == UNAVAILABLE
             assert why.startswith("replicas not known: queue: ? -> ? (demand not known: ")
-            assert "replicas: ? -> ? (Kubernetes API: Unreachable for " in why
+            assert "/apis/keda.sh/v1alpha1/scaledobjects is not listed yet (Unreachable)" in why
 
 
 async def test_fail_lets_kedas_fallback_act_but_an_active_workload_stays_active() -> None:
@@ -165,7 +165,7 @@ async def test_a_full_server_says_so() -> None:
 
 async def test_activation_is_pushed_at_once_and_again_while_nothing_runs() -> None:
     async with house(repeat_s=0.05) as served:
-        served.cluster.replicas = 0
+        served.cluster.scale(0)
         served.load(queue=0, pods=0)
         stream = served.keda.StreamIsActive(ref())
         first = asyncio.create_task(stream.read())
@@ -195,8 +195,8 @@ async def test_inactivity_is_never_pushed() -> None:
 
 
 async def test_what_is_not_known_is_not_pushed() -> None:
-    async with house(max_connection_age_s=1.2) as served:
-        served.cluster.down, served.prometheus.status = True, 503
+    async with house(max_connection_age_s=1.2, cluster_down=True) as served:
+        served.prometheus.status = 503
         stream = served.keda.StreamIsActive(ref())
         assert [message async for message in stream] == []
 

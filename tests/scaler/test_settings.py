@@ -5,10 +5,17 @@ from typing import Any
 
 import pytest
 
+from scaler.backends import PrometheusBackend
 from scaler.settings import PREFIX, Address, Settings, SettingsError
 
 URL = "http://prometheus:9090"
 ONE: dict[str, Any] = {"backends": {"default": URL}}
+
+
+def prometheus(settings: Settings, name: str) -> PrometheusBackend:
+    backend = settings.backends[name]
+    assert isinstance(backend, PrometheusBackend)
+    return backend
 
 
 def faults(config: Path | None = None, **given: object) -> list[str]:
@@ -21,7 +28,7 @@ def test_loopback_by_default() -> None:
     settings = Settings.load(**ONE)
     assert (str(settings.listen), str(settings.metrics_listen)) == ("127.0.0.1:9090", "127.0.0.1:9091")
     assert settings.listen.is_loopback
-    assert settings.backends["default"].url == URL
+    assert prometheus(settings, "default").url == URL
 
 
 def test_every_field_has_a_reason() -> None:
@@ -31,21 +38,21 @@ def test_every_field_has_a_reason() -> None:
 def test_command_line_over_environment_over_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tmp_path / "scaler.yaml"
     config.write_text(
-        f"tick_s: 1\ndelay_s: 2\nquery_threads: 3\n"
+        f"tick_s: 1\ndelay_s: 2\nqueries_at_once: 3\n"
         f"backends:\n  default: {URL}\n  eu: {{url: '{URL}/eu', token_file: /t}}\n"
     )
     monkeypatch.setenv(f"{PREFIX}TICK_S", "10")
     monkeypatch.setenv(f"{PREFIX}DELAY_S", "20")
     settings = Settings.load(config, tick_s=100.0, delay_s=None)
-    assert (settings.tick_s, settings.delay_s, settings.query_threads) == (100.0, 20.0, 3)
-    assert settings.backends["eu"].token_file == Path("/t")
+    assert (settings.tick_s, settings.delay_s, settings.queries_at_once) == (100.0, 20.0, 3)
+    assert prometheus(settings, "eu").token_file == Path("/t")
 
 
 def test_tables_in_the_environment_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"{PREFIX}BACKENDS", f'{{"default": "{URL}"}}')
     monkeypatch.setenv(f"{PREFIX}LISTEN", "127.0.0.1:7000")
     settings = Settings.load()
-    assert (settings.backends["default"].url, settings.listen.port) == (URL, 7000)
+    assert (prometheus(settings, "default").url, settings.listen.port) == (URL, 7000)
 
 
 def test_a_table_in_the_environment_that_is_no_json(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,12 +77,22 @@ def test_a_table_in_the_environment_that_is_no_json(monkeypatch: pytest.MonkeyPa
         pytest.param({"listen": "scaler.local:9090"}, "not loopback", id="plain on a name"),
         pytest.param({"tls_key": "/k"}, "tls_certificate and tls_key go together", id="a key alone"),
         pytest.param({"tls_client_ca": "/c"}, "tls_client_ca needs tls_certificate and tls_key", id="a CA alone"),
-        pytest.param({"backends": {}}, "backends is empty; name at least one Prometheus", id="nobody to ask"),
+        pytest.param({"backends": {}}, "backends is empty; name at least one", id="nobody to ask"),
         pytest.param(
             {"backends": {"default": "prometheus:9090"}}, "backends.default.url: String should match", id="no URL"
         ),
         pytest.param(
             {"log_level": "loud"}, "log_level: Input should be 'debug', 'info', 'warning' or 'error'", id="level"
+        ),
+        pytest.param(
+            {"backends": {"pods": {"kind": "scrape"}}, "kubernetes": False},
+            "backends pods: kind scrape finds pods by the Kubernetes API; set kubernetes",
+            id="scrapes without knowing the pods",
+        ),
+        pytest.param(
+            {"backends": {"pods": {"kind": "scrape", "gateway": {"namespace": "edge", "workload": "gw"}}}},
+            "backends.pods.gateway.port: Field required",
+            id="a gateway without a port",
         ),
         pytest.param({"colour": "red"}, "colour: Extra inputs are not permitted", id="no such setting"),
     ],

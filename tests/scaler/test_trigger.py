@@ -72,6 +72,7 @@ def test_every_key() -> None:
         "arrivals_per_s",
         "service_s",
         "p95_s",
+        "oldest_wait_s",
     }
 
 
@@ -138,7 +139,7 @@ def test_a_wrong_value_from_the_environment_is_not_told_on() -> None:
         pytest.param("queuePerReplica", "many", "or seconds of work with their unit", id="neither number nor time"),
         pytest.param("queuePerReplica", "1.2.3", "want requests such as 4", id="a version"),
         pytest.param("onMissing", "panic", "want one of hold, fail", id="no such choice"),
-        pytest.param("policy", "slo", "want one of queue, sessions, tokens, latency, composite", id="no such policy"),
+        pytest.param("policy", "slo", "want one of queue, sessions, tokens, latency, kv", id="no such policy"),
         pytest.param("workload", 'x"} or up{a="', "want a name of lower-case letters", id="PromQL"),
         pytest.param("workload", "Chat", "want a name of lower-case letters", id="capitals"),
         pytest.param("workload", "a\n", "want a name of lower-case letters", id="a line break"),
@@ -179,9 +180,28 @@ def test_bad_value(key: str, text: str, rule: str) -> None:
             "'sessionPerReplica': unknown key; did you mean 'sessionsPerReplica'?",
             id="a slip of the pen",
         ),
+        pytest.param({**SMALL, "backlogBackend": "k"}, "'backlogBackend': needs backlogName", id="half a backlog"),
+        pytest.param({**SMALL, "backlogName": "t"}, "'backlogName': needs backlogBackend", id="a topic of nobody"),
+        pytest.param({**SMALL, "backlogGroup": "g"}, "'backlogGroup': needs backlogBackend", id="a group of nobody"),
+        pytest.param({**SMALL, "sessionsKey": "s:*"}, "'sessionsKey': needs sessionsBackend", id="a key of nobody"),
+        pytest.param(
+            {"sessionsPerReplica": "4", "backlogBackend": "k", "backlogName": "t"},
+            "'backlogBackend': nothing uses it; it goes with queuePerReplica",
+            id="a backlog for nobody",
+        ),
+        pytest.param(
+            {**SMALL, "sessionsBackend": "r", "sessionsKey": "s:*"},
+            "'sessionsBackend': nothing uses it; it goes with sessionsPerReplica",
+            id="sessions for nobody",
+        ),
+        pytest.param(
+            {**SMALL, "backlogBackend": "k", "backlogName": "a b"},
+            "'backlogName': want 1 to 255 printable ASCII characters without blanks",
+            id="a topic with a blank",
+        ),
         pytest.param({**SMALL, "serverAddress": "http://x"}, "'serverAddress': unknown key", id="an address"),
         pytest.param(
-            {**SMALL, "zzz": "1"}, "'zzz': unknown key; known are backend, hpaTolerance", id="nothing like it"
+            {**SMALL, "zzz": "1"}, "'zzz': unknown key; known are backend, backlogBackend", id="nothing like it"
         ),
         pytest.param(
             {**SMALL, "queuePerReplicaFromEnv": "4"},
@@ -215,3 +235,18 @@ def test_whatever_is_written_is_read_or_refused(metadata: dict[str, str]) -> Non
         Trigger.parse(SMALL | metadata)
     except TriggerError as e:
         assert e.faults  # noqa: PT017  # either outcome is right; what must not happen is any other exception
+
+
+def test_a_message_queue_takes_the_place_of_the_engines_requests() -> None:
+    trigger = Trigger.parse({"queuePerReplica": "4", "backlogBackend": "k", "backlogName": "orders"})
+    assert trigger.wanted() == {"replicas", "ready", "backlog", "taken"}
+    assert not trigger.asks_engine()
+    in_seconds = {"queuePerReplica": "30s", "slotsPerReplica": "2", "backlogBackend": "k", "backlogName": "orders"}
+    assert Trigger.parse(in_seconds).wanted() == {"replicas", "ready", "backlog", "taken", "service_s"}
+    assert Trigger.parse(in_seconds).asks_engine()
+
+
+def test_sessions_of_a_backend_ask_no_engine() -> None:
+    keys = {"policy": "sessions", "sessionsPerReplica": "4"}
+    assert Trigger.parse(keys).asks_engine()
+    assert not Trigger.parse(keys | {"sessionsBackend": "r", "sessionsKey": "s:*"}).asks_engine()

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 
 from scaler.keys import Kind, rule_of
-from scaler.signals.reading import ReadingName
+from scaler.signals.reading import ReadingName, unit_of
 from scaler.sources import presets
 from scaler.trigger import KEDA_OWN, Trigger
 
@@ -38,8 +38,8 @@ alone). The HPA swallows steps below its tolerance of 10 %: set `behavior.scaleU
 TAIL = """\
 ## What is measured
 
-Readings of the preset `{preset}`; `slicewise scaler presets` prints the queries. All are of the ScaledObject's own
-namespace. Series of pods carry the labels `namespace` and `pod`; a Deployment's pods are named `WORKLOAD-HASH-ID`.
+Readings of the preset `{preset}`; `slicewise scaler presets` lists those of each engine. All are of the ScaledObject's
+own namespace. Series of pods carry the labels `namespace` and `pod`; a Deployment's pods are named `WORKLOAD-HASH-ID`.
 
 | reading | unit |
 |---|---|
@@ -66,8 +66,8 @@ nothing is known, `onMissing` decides. A scaler that has just started does not s
 
 def render() -> str:
     rows = [_row(field.alias or name, field) for name, field in Trigger.model_fields.items()]
-    known = presets.load()["vllm"].readings
-    units = [f"| `{name}` | {known[name][0].unit} |" for name in ReadingName if name in known]
+    known = presets.load()["vllm"]
+    units = [f"| `{name}` | {unit_of(name)} |" for name in ReadingName if known.ways(name)]
     table = "\n".join(["| key | value | default | meaning |", "|---|---|---|---|", *rows])
     own = ", ".join(f"`{key}`" for key in sorted(KEDA_OWN))
     keda = (

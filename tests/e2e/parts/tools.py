@@ -52,6 +52,23 @@ def tools_or_skip(*names: str) -> Tools:
     return tools
 
 
+def brokers_or_skip(*programs: str, jars: str | None = None) -> Tools:
+    """As `tools_or_skip`, for what install-brokers brings: programs of Debian's packages, and a folder of `jars`."""
+    given = os.environ.get("SLICEWISE_TOOLS")
+    if not given:
+        pytest.skip("SLICEWISE_TOOLS is not set; bring the brokers with `make tools` and run `make integration`")
+    tools = Tools(Path(given).expanduser())
+    lacking = [name for name in programs if shutil.which(name) is None]
+    if jars is not None and not any((tools.folder / jars).glob("*.jar")):
+        lacking.append(f"{tools.folder / jars}/*.jar")
+    if lacking:
+        message = f"there is no {', no '.join(lacking)}; bring it with: tests/e2e/install-brokers {given}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    return tools
+
+
 @cache
 def module_folder(tool: str, module: str) -> Path:
     """The folder, in Go's module cache, of a module that tools/`tool` pins: KEDA's CRDs and KWOK's stages are there."""

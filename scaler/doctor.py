@@ -1,0 +1,150 @@
+"""What is wrong with a ScaledObject that uses this scaler, and how to mend it. Pure: from the object alone.
+
+Each rule is a fact about KEDA or the HPA that has cost somebody an incident; its source stands beside it.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from scaler.trigger import Trigger
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """`where`: path in the object, or the name of a reading. `severity`: an error stops scaling, a warning bends it."""
+
+    severity: Literal["error", "warning"]
+    where: str
+    what: str
+    mend: str
+
+
+def examine(scaled_object: Json, trigger: Trigger, index: int) -> Iterator[Finding]:
+    """Everything that stands in the way of `trigger`, the one at `index` of the ScaledObject's triggers."""
+    spec = _table(scaled_object, "spec")
+    yield from _trigger(spec, index)
+    yield from _bounds(spec, trigger)
+    behavior = _table(_table(_table(spec, "advanced"), "horizontalPodAutoscalerConfig"), "behavior")
+    yield from _tolerance(behavior, trigger)
+    yield from _windows(behavior, trigger)
+    yield from _fallback(spec, trigger)
+    yield from _paused(_table(_table(scaled_object, "metadata"), "annotations"))
+
+
+def _table(of: Json, key: str) -> Json:
+    value = of.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _trigger(spec: Json, index: int) -> Iterator[Finding]:
+    where = f"spec.triggers[{index}]"
+    triggers = spec.get("triggers")
+    one = triggers[index] if isinstance(triggers, list) and isinstance(triggers[index], Mapping) else {}
+    # kedacore/keda pkg/scalers/external_scaler.go: AverageValue unless told otherwise; then the HPA integrates.
+    if (kind := one.get("metricType", "AverageValue")) != "AverageValue":
+        yield Finding(
+            severity="error",
+            where=f"{where}.metricType",
+            what=f"{kind}: the HPA would multiply the wanted replicas by those that are ready, at every sync",
+            mend="leave metricType out",
+        )
+    if one.get("type") == "external" and spec.get("minReplicaCount", 0) == 0:
+        yield Finding(
+            severity="warning",
+            where=f"{where}.type",
+            what=f"at zero replicas an external trigger is asked every {spec.get('pollingInterval', 30)} s only",
+            mend="type: external-push wakes the workload at once",
+        )
+
+
+def _bounds(spec: Json, trigger: Trigger) -> Iterator[Finding]:
+    low, high = spec.get("minReplicaCount", 0), spec.get("maxReplicaCount", 100)
+    if isinstance(low, int) and isinstance(high, int) and low > high:
+        yield Finding(
+            severity="error",
+            where="spec.minReplicaCount",
+            what=f"{low} is above maxReplicaCount, {high}",
+            mend="lower the one or raise the other",
+        )
+    # kedacore/keda issue 2314: any other number is not reached.
+    if (idle := spec.get("idleReplicaCount")) not in (None, 0):
+        yield Finding(
+            severity="error",
+            where="spec.idleReplicaCount",
+            what=f"{idle}: only 0 works",
+            mend="set it to 0, or leave it out",
+        )
+    if trigger.max_replicas is not None and isinstance(high, int) and trigger.max_replicas > high:
+        yield Finding(
+            severity="warning",
+            where="spec.maxReplicaCount",
+            what=f"{high} is below the trigger's maxReplicas, {trigger.max_replicas}: the HPA stops at {high}",
+            mend="give both the same number",
+        )
+
+
+def _tolerance(behavior: Json, trigger: Trigger) -> Iterator[Finding]:
+    # kubernetes/enhancements KEP-4951: behavior.scaleUp.tolerance and .scaleDown.tolerance; the default is 10 %.
+    for way in ("scaleUp", "scaleDown"):
+        given = _table(behavior, way).get("tolerance")
+        if given is None:
+            yield Finding(
+                severity="warning",
+                where=f"spec.advanced.horizontalPodAutoscalerConfig.behavior.{way}.tolerance",
+                what="not set: the HPA ignores steps of up to 10 %, one replica from ten on",
+                mend='set it to "0" (Kubernetes 1.35 and later, or the feature gate HPAConfigurableTolerance), and '
+                'hpaTolerance: "0" in the trigger',
+            )
+        elif str(given) in {"0", "0.0"} and trigger.hpa_tolerance != 0:
+            yield Finding(
+                severity="warning",
+                where="trigger metadata 'hpaTolerance'",
+                what=f"{trigger.hpa_tolerance:g} while behavior.{way}.tolerance is {given}: decisions are told wrongly",
+                mend='set hpaTolerance: "0"',
+            )
+
+
+def _windows(behavior: Json, trigger: Trigger) -> Iterator[Finding]:
+    # kubernetes/kubernetes pkg/apis/autoscaling/v2/defaults.go: 300 s, where nothing is said.
+    window_s = _table(behavior, "scaleDown").get("stabilizationWindowSeconds", 300)
+    if isinstance(window_s, int) and window_s > 0 and trigger.stabilization_down_s > 0:
+        yield Finding(
+            severity="warning",
+            where="spec.advanced.horizontalPodAutoscalerConfig.behavior.scaleDown.stabilizationWindowSeconds",
+            what=f"{window_s} s come on top of the trigger's stabilizationDown, {trigger.stabilization_down_s:g} s",
+            mend="set it to 0: one of the two is enough, and the trigger's says why",
+        )
+
+
+def _fallback(spec: Json, trigger: Trigger) -> Iterator[Finding]:
+    fallback = spec.get("fallback")
+    if trigger.on_missing == "fail" and not isinstance(fallback, Mapping):
+        yield Finding(
+            severity="error",
+            where="spec.fallback",
+            what="onMissing: fail leaves the decision to KEDA's fallback, and there is none",
+            mend="add fallback with behavior: currentReplicasIfHigher, or say onMissing: hold",
+        )
+    # kedacore/keda pkg/fallback/fallback.go: static is the default, and replaces what runs.
+    if isinstance(fallback, Mapping) and fallback.get("behavior", "static") == "static":
+        yield Finding(
+            severity="warning",
+            where="spec.fallback.behavior",
+            what=f"static: when the scaler cannot answer, {fallback.get('replicas')} replicas replace whatever runs",
+            mend="behavior: currentReplicasIfHigher",
+        )
+
+
+def _paused(annotations: Json) -> Iterator[Finding]:
+    # KEDA's documentation, Pausing autoscaling; of the first, any value but false pauses.
+    for key in ("autoscaling.keda.sh/paused", "autoscaling.keda.sh/paused-replicas"):
+        if key in annotations and (key.endswith("replicas") or str(annotations[key]) != "false"):
+            yield Finding(
+                severity="warning",
+                where=f"metadata.annotations.{key}",
+                what="the object is paused: KEDA deletes its HPA and asks nobody",
+                mend="remove the annotation",
+            )
