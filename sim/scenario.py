@@ -18,6 +18,8 @@ from sim.cluster.nodes import Kind, Loss, Provisioning
 from sim.cluster.placed import Interference, Limits
 from sim.cluster.scaledobject import ScaledObject
 from sim.engines import engine_of, how_to_name
+from sim.serving.find import find
+from sim.serving.known import Known, known
 from sim.serving.pool import NO_LIMIT
 from sim.serving.times import Engine
 from sim.serving.turns import to_ps
@@ -35,13 +37,32 @@ class Speculative(Strict):
     draft: Seconds = Field(default=0.0, ge=0, le=1)  #: to make one, of the whole batch
 
 
+class Served(Strict):
+    """A model on GPUs, by any of their names: the catalog's entry, or the best that can be made of what is known."""
+
+    model: str
+    gpu: str
+    tensor_parallel: int = 1
+    precision: str | None = None
+
+    @model_validator(mode="after")
+    def _of_something_known(self) -> Self:
+        _ = self.known  # an UnknownError is a ValueError, and says what there is
+        return self
+
+    @property
+    def known(self) -> Known:
+        return known(self.gpu, self.model, self.tensor_parallel, self.precision)
+
+
 class EngineYaml(Strict):
-    """vLLM's own options under its own names; `catalog` names the iteration times.
+    """vLLM's own options under its own names; `catalog` names the iteration times, or `served` says of what they are.
 
     `max_requests`: running and waiting in one replica; the gateway refuses what would be more (None: no limit).
     """
 
-    catalog: str
+    catalog: str | None = None
+    served: Served | None = None
     max_num_seqs: int = Field(default=64, ge=1, le=4096)
     max_num_batched_tokens: int = Field(default=2048, ge=16)
     max_model_len: int = Field(default=131_072, ge=16)
@@ -51,10 +72,16 @@ class EngineYaml(Strict):
 
     @field_validator("catalog")
     @classmethod
-    def _known(cls, name: str) -> str:
-        if engine_of(name) is None:
+    def _known(cls, name: str | None) -> str | None:
+        if name is not None and engine_of(name) is None:
             raise ValueError(f"no such engine; {how_to_name()}")
         return name
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.catalog is None) == (self.served is None):
+            raise ValueError("want either catalog, the name of an engine, or served, a model and a GPU")
+        return self
 
     @model_validator(mode="after")
     def _places_for_drafts(self) -> Self:
@@ -68,9 +95,10 @@ class EngineYaml(Strict):
     @property
     def entry(self) -> Engine:
         """With drafts, if any are made."""
-        engine, drafts = engine_of(self.catalog), self.speculative
+        drafts = self.speculative
+        engine = engine_of(self.catalog) if self.catalog else find(self.served.known) if self.served else None
         if engine is None:
-            raise ValueError(f"an engine that is not known is refused when it is read: {self.catalog}")
+            raise ValueError("an engine that is not known is refused when the scenario is read")
         if drafts is None:
             return engine
         return replace(engine, times=engine.times.speculative(drafts.tokens, drafts.acceptance, to_ps(drafts.draft)))
@@ -339,7 +367,7 @@ def _demand(document: Document, yaml: ScenarioYaml, faults: list[Fault]) -> None
         faults.append(
             document.fault(
                 ("pod",),
-                f"asks for {demand.count} GPUs or slices, but {yaml.engine.catalog} "
+                f"asks for {demand.count} GPUs or slices, but {yaml.engine.entry.name} "
                 f"runs on {yaml.engine.entry.tensor_parallel}",
             )
         )

@@ -101,7 +101,7 @@ def summarise(world: World, recorder: Recorder) -> Report:
         scenario=yaml.name,
         about=yaml.about,
         seed=world.seed,
-        engine=yaml.engine.catalog,
+        engine=yaml.engine.entry.name,
         inputs={"scenario_sha256": world.scenario.digest, "load_sha256": laws.digest(turns)},
         duration_s=yaml.duration,
         requests=requests,

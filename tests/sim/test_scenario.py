@@ -54,6 +54,15 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
     assert (yaml.cluster.loss.mean_life, plain.cluster.loss) == (172_800.0, None)
 
 
+def test_an_engine_may_be_said_by_what_it_serves(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    served = "served: {model: meta-llama/Llama-3.1-8B, gpu: A100}"
+    path.write_text(AGENTS.replace("catalog: a100-80-llama-3.1-8b", served))
+    assert load(path).yaml.engine.entry == load(bundled()["agents"]).yaml.engine.entry
+    path.write_text(AGENTS.replace("catalog: a100-80-llama-3.1-8b", served.replace("Llama-3.1-8B", "Qwen2.5-7B")))
+    assert load(path).yaml.engine.entry.basis == "roofline"
+
+
 @pytest.mark.parametrize(
     ("before", "after", "at", "fault"),
     [
@@ -111,6 +120,20 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
             "pod:",
             "pod: pod agents/probe: containers[0] (engine) resource",
             id="demand",
+        ),
+        pytest.param(
+            "catalog: a100-80-llama-3.1-8b",
+            "served: {model: gpt-2, gpu: A100}",
+            "served",
+            "engine.served: nothing is known of 'gpt-2'; known models: llama-3.1-8b",
+            id="a model that nobody knows",
+        ),
+        pytest.param(
+            "catalog: a100-80-llama-3.1-8b\n  ",
+            "",
+            "engine:",
+            "engine: want either catalog, the name of an engine, or served",
+            id="no engine",
         ),
         pytest.param("slicewise.dev/gpu-slice", "cpu", "pod:", "pod: asks for no GPU", id="no demand"),
         pytest.param(
