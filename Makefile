@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 TOOLS  ?= $(HOME)/.cache/slicewise
 PURE   := scaler/signals/*,scaler/policy/*,scaler/access.py,scaler/doctor.py,scaler/evaluate.py,scaler/keys.py,scaler/trigger.py,extender/placement/*,extender/ledger.py,extender/verbs.py,extender/wire.py
 
-.PHONY: run test check integration e2e bench tools proto format clean
+.PHONY: run test check integration e2e bench fidelity tools vllm proto format clean
 
 run: $(STAMP)                     ## install, then watch the real servers drive a simulated cluster for about a minute
 	$(BIN)/slicewise demo
@@ -29,6 +29,9 @@ tools:                            ## build etcd, Kubernetes, KEDA, KWOK and Prom
 	tests/e2e/build-tools "$(TOOLS)"
 	tests/e2e/install-brokers "$(TOOLS)"
 
+vllm:                             ## install vLLM for the CPU in an environment of its own (6 GB; 5 min cold)
+	PYTHON="$(PYTHON)" tests/e2e/install-vllm "$(TOOLS)"
+
 integration: $(STAMP)             ## tests against real single servers
 	SLICEWISE_TOOLS="$(TOOLS)" $(BIN)/pytest -q -m integration
 
@@ -37,6 +40,9 @@ e2e: $(STAMP)                     ## tests against the real control plane
 
 bench: $(STAMP)                   ## GetMetrics, filter and prioritize, simulated requests: one table, comparable within one run
 	$(BIN)/python -m bench
+
+fidelity: $(STAMP) vllm            ## the simulator against a real engine; wants two idle cores for about five minutes
+	$(BIN)/python -m bench.fidelity "$(TOOLS)"
 
 proto: $(STAMP)                   ## regenerate the code under */pb from proto/
 	$(BIN)/python tests/codegen.py

@@ -12,7 +12,7 @@ from math import inf
 from typing import Final
 
 from extender.placement.allocation import Allocation, AllocationError
-from extender.placement.demand import Demand, DemandError
+from extender.placement.demand import Demand, DemandError, Shape
 from extender.placement.fleet import NO_NODE, Fleet
 from extender.placement.holding import Holding, Phase, mapping, pod_key
 from extender.placement.model import GpuProblem, Inventory, InventoryError, NoInventory, inventory_text
@@ -27,6 +27,7 @@ __all__ = ["Holding", "Ledger", "NodeView", "ObjectError", "Phase", "Problem", "
 TERMINAL: Final = frozenset({"Succeeded", "Failed"})
 #: Pods that hold nothing and are known to have asked. The oldest is forgotten; should it ask again, it counts again.
 MAX_ASKED: Final = 1 << 16
+MAX_WAITING: Final = 1 << 16  # pods that wait; more are not looked at
 NO_REPORT: Final = NoInventory("no inventory: the node agent has not reported its GPUs")
 
 
@@ -56,6 +57,7 @@ class Ledger:
         self.scorer_name, self.scorer = scorer, SCORERS[scorer]
         self.fleet = Fleet()
         self.traffic: Traffic = NO_TRAFFIC  # learnt: what is asked for, and whether pods leave
+        self._waiting: dict[str, tuple[Shape, int]] = {}  # pods that the API shows without a place
         self._asked: dict[str, None] = {}  # uids that traffic has counted; the one that asked last stands last
         self._nodes: dict[str, Node] = {}
         self._texts: dict[str, str] = {}  # inventory annotations as read last
@@ -141,6 +143,7 @@ class Ledger:
         holding = self.holding(uid)
         if holding is not None and holding.phase is not Phase.ASSUMED and holding.uuids:
             self.traffic = self.traffic.leave()
+        self._stop_waiting(uid)
         self._drop_nominee(uid)
         self._pod_problems.pop(uid, None)
         self._release(uid)
@@ -155,7 +158,8 @@ class Ledger:
         for pod in pods:
             self.put_pod(pod)
             seen.add(mapping(pod.get("metadata")).get("uid"))
-        for uid in (self._where.keys() | self._nominated.keys() | self._pod_problems.keys()) - seen:
+        known = self._where.keys() | self._nominated.keys() | self._pod_problems.keys() | self._waiting.keys()
+        for uid in known - seen:
             holding = self.holding(uid)
             if holding is None or holding.phase in {Phase.BOUND, Phase.TERMINATING}:
                 self.drop_pod(uid)
@@ -166,8 +170,16 @@ class Ledger:
 
     def ask(self, demand: Demand) -> None:
         """A pod looks for a place, for the first time or again: it is counted once, whether it finds one or not."""
+        self._stop_waiting(demand.uid)
         if demand.shape is not None and self._is_new(demand.uid):
             self.traffic = self.traffic.arrive(demand.shape, demand.count)
+
+    def wait(self, demand: Demand) -> None:
+        """A pod has no place and will ask for one, for the first time or again: scorers know what is still to come."""
+        self._stop_waiting(demand.uid)
+        if demand.shape is not None and demand.uid not in self._where and len(self._waiting) < MAX_WAITING:
+            self._waiting[demand.uid] = demand.shape, demand.count
+            self.traffic = self.traffic.wait(demand.shape, demand.count)
 
     # ---- reservations ------------------------------------------------------------------------------------------
 
@@ -190,6 +202,7 @@ class Ledger:
         chosen = plan(demand, self.view_for(node, demand), self.prices())
         if isinstance(chosen, Misfit):
             return Refusal(chosen.why)
+        self.traffic = self.traffic.place()
         self._hold(
             Holding(
                 uid=uid,
@@ -311,6 +324,7 @@ class Ledger:
 
     def _put_bound(self, uid: str, node: str, pod: Mapping[str, object]) -> None:
         self._pod_problems.pop(uid, None)
+        self._stop_waiting(uid)
         try:
             holding = Holding.of(pod, uid, node)
         except (DemandError, AllocationError) as e:
@@ -346,15 +360,22 @@ class Ledger:
 
     def _put_pending(self, uid: str, node: object, pod: Mapping[str, object]) -> None:
         self._drop_nominee(uid)
-        if not isinstance(node, str) or not node:
-            return
         try:
             demand = Demand.of(pod)
         except DemandError:
             return  # it will be refused when it is scheduled, with this reason
-        if demand is not None:
+        if demand is None:
+            return
+        if not mapping(pod.get("spec")).get("schedulingGates"):
+            self.wait(demand)
+        if isinstance(node, str) and node:
             self._nominated[uid] = node
             self._nominees.setdefault(node, {})[uid] = demand
+
+    def _stop_waiting(self, uid: str) -> None:
+        shape, slices = self._waiting.pop(uid, (None, 0))
+        if shape is not None:
+            self.traffic = self.traffic.wait(shape, -slices)
 
     def _drop_nominee(self, uid: str) -> None:
         node = self._nominated.pop(uid, None)

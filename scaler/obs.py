@@ -1,13 +1,13 @@
 """What an evaluation tells: one event in the log and its Prometheus metrics."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from scaler.policy.base import Decision
-from scaler.signals.reading import Missing, Reading
+from scaler.signals.reading import Missing, Reading, Sample
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -72,6 +72,7 @@ class Observer:
             current=decision.current,
             hpa=decision.hpa,
             readings={str(name): _shown(reading) for name, reading in sorted(readings.items())},
+            samples={str(n): _told(r) for n, r in sorted(readings.items()) if isinstance(r, Sample)},
             steps=[str(step) for step in decision.steps],
             took_s=round(took_s, 4),
         )
@@ -109,3 +110,9 @@ class Observer:
 
 def _shown(reading: Reading) -> float | str:
     return f"missing: {reading.why}" if isinstance(reading, Missing) else reading.value
+
+
+def _told(sample: Sample) -> dict[str, object]:
+    """All of it but its value, without what is as usual: with `readings` enough to decide once more."""
+    usual = {field.name: field.default for field in fields(Sample)}
+    return {n: v for n in usual if n != "value" and (v := getattr(sample, n)) != usual[n]}

@@ -1,10 +1,10 @@
 """Fits an engine's iteration times to what a real one did, or says how far the catalog is from it.
 
-The replay is the compiled engine's; what is fitted are factors on groups of the twelve numbers (those that one piece of
-hardware answers for), so that few measurements do not bend many numbers.
+The replay is the compiled engine's; what is fitted are factors on groups of the model's numbers (those that one piece
+of hardware answers for), held near 1 by how much the start is worth: few measurements do not bend many numbers.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import exp
 from typing import Final
@@ -12,32 +12,44 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.serving.observed import Log, Observed, errors
+from sim.serving.observed import Latencies, Log, Observed, Table, errors
 from sim.serving.pool import Shape
-from sim.serving.times import BLOCK_TOKENS, Engine, Times
-from sim.streams import stream
+from sim.serving.times import BLOCK_TOKENS, SPARED_BITS, Engine, Times
 
 Errors = Mapping[str, Mapping[str, float]]
-COARSE: Final = (0.3, 0.15, 0.07, 0.03, 0.2, 0.1, 0.05, 0.02)  # twice from coarse to fine
-FINE: Final = (0.1, 0.05, 0.025, 0.012, 0.006)
-SWEEPS: Final = 3  # of all groups at one step, while they help
-GENERATIONS, CLOUD, FIRST_SPREAD, SHRINK = 16, 24, 0.2, 0.8
+Floats = NDArray[np.float64]
+BESIDE: Final = "decoding beside a prompt"
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "weights": ("a0",),
     "weights per token": ("a1",),
-    "all experts": ("cap",),
+    "experts": ("experts",),
     "arithmetic": ("b1",),
     "arithmetic at no token": ("b0",),
     "KV": ("c2", "mixed_c2"),
+    BESIDE: ("mixed_c1", "mixed_c2"),
     "sequences": ("c1", "mixed_c1"),
-    "prefill": ("p1", "p2"),
+    "prompt pairs": ("p1",),
+    "prompt tokens": ("p2",),
+    "a prompt at all": ("p0",),
     "host": ("fixed",),
 }
+# How far a factor may be expected from 1, as a standard deviation of its logarithm.
+WIDTH: Final = {"calibrated": 0.3, "interpolated": 0.5, "roofline": 0.8}
+WEAK_WIDTH: Final = 3.0  # of a host's processor, of which the start knows next to nothing
+NOISE: Final = 0.03  # of one measurement, relative
+STEP: Final = 0.06  # of the derivatives
+ROUNDS: Final = 10
+HALVINGS: Final = 8
+FAR: Final = 0.7  # as a logarithm; nearer, single factors find the way
+FINE: Final = (0.1, 0.04, 0.015, 0.006)
+WEIGHTS: Final = {"ttft_s": 0.3, "tpot_s": 1.0, "e2e_s": 0.7}
+FLOOR: Final = {"ttft_s": 0.03, "tpot_s": 0.01, "e2e_s": 0.01}  # below it an error counts by its square
+LIMITS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the engine was started; `kv_blocks` None: what fits beside the weights, and to be fitted for a log."""
+    """How the engine was started; `kv_blocks` None: what fits beside the weights, and to be fitted."""
 
     max_num_seqs: int
     max_num_batched_tokens: int
@@ -57,23 +69,26 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
+    """`limits`: requests served at once by run of a table, where more waited than memory explains."""
+
     engine: Engine
     kv_blocks: int
     errors: Errors
     before: Errors
     rows: int
+    limits: Mapping[str, int]
 
 
 def parameters(engine: Engine) -> dict[str, float]:
-    """The twelve numbers as they are published: milliseconds a pass, microseconds a layer."""
+    """The model's numbers as they are published: milliseconds a pass, microseconds a layer."""
     t, layer, ms = engine.times, engine.layers * 1e6, 1e9
     per_layer = {"c0": t.c0, "c1": t.c1, "c2": t.c2, "p0": t.p0, "p1": 2 * t.p1, "p2": t.p2}
-    whole = {"a0": t.a0, "a1": t.a1, "b0": t.b0, "b1": t.b1, "host": t.fixed}
+    whole = {"a0": t.a0, "a1": t.a1, "experts": t.experts, "b0": t.b0, "b1": t.b1, "host": t.fixed}
     return (
         {f"{name}_ms": round(ps / ms, 9) for name, ps in whole.items()}
         | {f"{name}_us": round(ps / layer, 12) for name, ps in per_layer.items()}
         | {"mixed_factor": round(t.mixed_c2 / t.c2, 6) if t.c2 else 1.0, "chunk_floor": float(t.floor)}
-        | {"request_ms": round(engine.request_s * 1e3, 6)}
+        | {"spared": round(t.spared / (1 << SPARED_BITS), 6), "request_ms": round(engine.request_s * 1e3, 6)}
     )
 
 
@@ -89,83 +104,190 @@ def calibrate(engine: Engine, observed: Observed, settings: Settings, *, check_o
         raise ValueError(f"{engine.name}: no room for a KV cache in {settings.memory_mib} MiB; give --kv-blocks")
     model = Model(engine.times, engine.request_s, blocks)
 
-    def errors_of(candidate: Model) -> Errors:
-        return errors(observed.predict(shape(settings, candidate), candidate.request_s), observed.measured)
+    def predict(candidate: Model) -> Latencies:
+        return observed.predict(shape(settings, candidate), candidate.request_s)
 
-    before = errors_of(model)
+    before, limits = errors(predict(model), observed.measured), dict[str, int]()
     if not check_only:
-        model = _search(model, errors_of, _moves(observed, settings))
+        crowded = observed.crowded(shape(settings, model)) if isinstance(observed, Table) else frozenset()
+        fit = _Fit(predict, observed.measured, crowded, _moves(engine, observed, settings), isinstance(observed, Log))
+        model = fit.search(model)
+        if isinstance(observed, Table) and crowded:
+            observed, limits = served_at_once(observed, crowded, shape(settings, model), model.request_s)
         engine = replace(engine, times=model.times, request_s=model.request_s, basis="calibrated")
-    return Calibration(engine, model.kv_blocks, errors_of(model), before, len(observed.measured.ttft))
+    found = errors(observed.predict(shape(settings, model), model.request_s), observed.measured)
+    return Calibration(engine, model.kv_blocks, found, before, len(observed.measured.ttft), limits)
 
 
-def loss(found: Errors) -> float:
-    """Of tokens and whole requests more than of first tokens, which measuring disturbs most; means beside each one."""
-    weights = {"ttft_s": 0.5, "tpot_s": 1.0, "e2e_s": 1.0}
-    return sum(w * (found[name]["mape_pct"] + abs(found[name]["mean_error_pct"])) for name, w in weights.items())
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One factor: how it changes a model by its logarithm, and how far from 0 that is expected."""
+
+    change: Callable[[Model, float], Model]
+    width: float
+    time: bool = False  #: of an iteration
 
 
-Move = Callable[[Model, float], Model]
+def _moves(engine: Engine, observed: Observed, settings: Settings) -> list[Move]:
+    width = WEAK_WIDTH if engine.gpu == "cpu" else WIDTH[engine.basis]
 
-
-def _moves(observed: Observed, settings: Settings) -> list[Move]:
-    def scaled(names: tuple[str, ...]) -> Move:
-        def move(model: Model, step: float) -> Model:
+    def scaled(names: tuple[str, ...]) -> Callable[[Model, float], Model]:
+        def change(model: Model, step: float) -> Model:
             changed = {name: round(getattr(model.times, name) * exp(step)) for name in names}
             return replace(model, times=replace(model.times, **changed))
 
-        return move
+        return change
 
-    moves = [scaled(names) for names in GROUPS.values()]
-    if isinstance(observed, Log):
-        if settings.kv_blocks is None:
-            moves.append(lambda model, step: replace(model, kv_blocks=max(1, round(model.kv_blocks * exp(step)))))
-    else:
-        moves.append(lambda model, step: replace(model, request_s=model.request_s * exp(step)))
+    moves = [
+        Move(scaled(names), width, time=group != BESIDE)
+        for group, names in GROUPS.items()
+        if any(getattr(engine.times, name) for name in names)
+    ]
+    if engine.times.experts:
+        moves.append(Move(_routing, 0.3))
+    if settings.kv_blocks is None:
+        moves.append(Move(lambda m, step: replace(m, kv_blocks=max(1, round(m.kv_blocks * exp(step)))), 0.2))
+    if not isinstance(observed, Log):
+        moves.append(Move(lambda m, step: replace(m, request_s=m.request_s * exp(step)), 1.0))
     return moves
 
 
-def _search(model: Model, errors_of: Callable[[Model], Errors], moves: list[Move]) -> Model:
-    """One group after the other; then a cloud around that, which finds what takes several at once; then again."""
-    best = _descend(model, errors_of, moves, COARSE)
-    best = _cloud(best, errors_of, moves)
-    return _descend(best, errors_of, moves, FINE)
+def _routing(model: Model, step: float) -> Model:
+    """Real tokens agree on experts more than random ones would: each new one asks for fewer that are not read yet."""
+    used = min(1 << SPARED_BITS, round(((1 << SPARED_BITS) - model.times.spared) * exp(step)))
+    return replace(model, times=replace(model.times, spared=(1 << SPARED_BITS) - used))
 
 
-def _descend(model: Model, errors_of: Callable[[Model], Errors], moves: list[Move], steps: Sequence[float]) -> Model:
-    best = loss(errors_of(model))
-    for step in [step for step in steps for _ in range(SWEEPS)]:
-        for move in moves:
-            for signed in (step, -step):
-                candidate = move(model, signed)
-                found = loss(errors_of(candidate))
-                if found < best - 1e-9:
-                    model, best = candidate, found
-                    break
-    return model
+def loss(found: Errors, *, means: bool) -> float:
+    """Of tokens and whole requests more than of first tokens, which measuring disturbs most.
 
-
-def _cloud(model: Model, errors_of: Callable[[Model], Errors], moves: list[Move]) -> Model:
-    """An evolution strategy with one step length a group (Rechenberg 1973; Hansen and Ostermeier 2001).
-
-    Candidates are drawn around a center, which moves to the mean of the best quarter. Deterministic: a named stream.
+    `means`: errors of the means count too, as they do for the requests of one run, but not for rows of a table that
+    have nothing in common.
     """
-    random = stream(0, "calibrate")
-    center, spread = np.zeros(len(moves)), np.full(len(moves), FIRST_SPREAD)
-    best, best_loss = model, loss(errors_of(model))
-    for _ in range(GENERATIONS):
-        draws = center + spread * random.standard_normal((CLOUD, len(moves)))
-        candidates = [_moved(model, moves, draw) for draw in draws]
-        losses = np.array([loss(errors_of(c)) for c in candidates])
-        order = np.argsort(losses, kind="stable")[: CLOUD // 4]
-        center = draws[order].mean(axis=0)
-        spread = np.maximum(SHRINK * spread, draws[order].std(axis=0))
-        if losses[order[0]] < best_loss:
-            best, best_loss = candidates[order[0]], float(losses[order[0]])
-    return best
+    each = sum(w * found[name]["mape_pct"] for name, w in WEIGHTS.items())
+    return each + means * sum(w * abs(found[name]["mean_error_pct"]) for name, w in WEIGHTS.items())
 
 
-def _moved(model: Model, moves: list[Move], steps: NDArray[np.float64]) -> Model:
-    for move, step in zip(moves, steps, strict=True):
-        model = move(model, float(step))
-    return model
+@dataclass(slots=True)
+class _Fit:
+    """Least absolute relative errors, by reweighted Gauss-Newton steps with numeric derivatives; then by hand.
+
+    `means`: see `loss`. `left_out`: rows that say nothing about the engine's times.
+    """
+
+    predict: Callable[[Model], Latencies]
+    measured: Latencies
+    left_out: frozenset[int]
+    moves: list[Move]
+    means: bool
+
+    def search(self, model: Model) -> Model:
+        steps = self._as_fast(model)
+        residuals = self._residuals(self._moved(model, steps))
+        best = self._objective(residuals, steps)
+        for _ in range(ROUNDS):
+            slopes = np.stack(
+                [
+                    (self._residuals(self._moved(model, steps + STEP * unit)) - residuals) / STEP
+                    for unit in np.eye(len(steps))
+                ]
+            )
+            found = self._descend(model, steps, residuals, slopes, best)
+            if found is None:
+                break
+            gained, (steps, residuals, best) = best - found[2], found
+            if gained < 1e-3 * best:
+                break
+        return self._polish(model, steps, best)
+
+    def _as_fast(self, model: Model) -> Floats:
+        """All times by one factor, until half of the measurements are above and half below: where little is known."""
+        steps = np.zeros(len(self.moves))
+        times = np.array([move.time for move in self.moves])
+        for _ in range(HALVINGS):
+            got, wanted = self.predict(self._moved(model, steps)).tpot, self.measured.tpot
+            both = np.isfinite(got) & np.isfinite(wanted) & (wanted > 0)
+            off = float(np.median(np.log(got[both] / wanted[both]))) if both.any() else 0.0
+            if abs(off) < FAR:
+                break
+            steps = steps - off * times
+        return steps
+
+    def _descend(
+        self, model: Model, steps: Floats, residuals: Floats, slopes: Floats, best: float
+    ) -> tuple[Floats, Floats, float] | None:
+        """One step, shorter and shorter until it helps."""
+        weights = self._weights() / np.maximum(np.abs(residuals), self._floors())
+        prior = NOISE / np.array([move.width**2 for move in self.moves])
+        curvature = (slopes * weights) @ slopes.T + np.diag(prior)
+        gradient = (slopes * weights) @ residuals + prior * steps
+        for damping in (0.0, 0.1, 1.0, 10.0):
+            damped = curvature + damping * np.diag(np.diag(curvature))
+            candidate = steps - np.clip(np.linalg.solve(damped, gradient), -1.0, 1.0)
+            got = self._residuals(self._moved(model, candidate))
+            if (value := self._objective(got, candidate)) < best - 1e-9:
+                return candidate, got, value
+        return None
+
+    def _polish(self, model: Model, steps: Floats, best: float) -> Model:
+        """One factor after the other, on what is reported."""
+        best = self._reported(model, steps)
+        for step in FINE:
+            for unit in np.eye(len(steps)):
+                for signed in (step, -step):
+                    candidate = steps + signed * unit
+                    if (value := self._reported(model, candidate)) < best - 1e-9:
+                        steps, best = candidate, value
+                        break
+        return self._moved(model, steps)
+
+    def _reported(self, model: Model, steps: Floats) -> float:
+        kept = np.array([i not in self.left_out for i in range(len(self.measured.ttft))])
+        found = errors(self.predict(self._moved(model, steps)).only(kept), self.measured.only(kept))
+        return loss(found, means=self.means) + 100 * self._penalty(steps)
+
+    def _moved(self, model: Model, steps: Floats) -> Model:
+        for move, step in zip(self.moves, steps.tolist(), strict=True):
+            model = move.change(model, step)
+        return model
+
+    def _residuals(self, model: Model) -> Floats:
+        """Logarithms of predicted over measured, 0 where there is none: first tokens, tokens, requests."""
+        got = self.predict(model)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = np.stack([np.log(a / b) for a, b in zip(got.columns(), self.measured.columns(), strict=True)])
+        found[:, sorted(self.left_out)] = 0.0
+        return np.asarray(np.where(np.isfinite(found), np.clip(found, -2.0, 2.0), 0.0).ravel())
+
+    def _objective(self, residuals: Floats, steps: Floats) -> float:
+        return float((self._weights() * np.abs(residuals)).sum()) + self._penalty(steps)
+
+    def _penalty(self, steps: Floats) -> float:
+        widths = np.array([move.width for move in self.moves])
+        return NOISE / 2 * float(((steps / widths) ** 2).sum()) / len(self.measured.ttft)
+
+    def _weights(self) -> Floats:
+        n = len(self.measured.ttft)
+        return np.repeat(list(WEIGHTS.values()), n) / n
+
+    def _floors(self) -> Floats:
+        return np.repeat(list(FLOOR.values()), len(self.measured.ttft))
+
+
+def served_at_once(
+    table: Table, crowded: Iterable[int], shape: Shape, request_s: float
+) -> tuple[Table, dict[str, int]]:
+    """How many were served at once in runs that say not how they were started: the number that explains them best."""
+    runs: dict[str, list[int]] = {}
+    for row in sorted(crowded):
+        runs.setdefault(table.runs[row], []).append(row)
+    limits: dict[str, int] = {}
+    for run, rows in runs.items():
+        part = table.rows(rows)
+
+        def error(limit: int, part: Table = part) -> float:
+            got = part.limited(dict.fromkeys(part.runs, limit)).predict(shape, request_s)
+            return float(np.abs(got.tpot / part.measured.tpot - 1).sum())
+
+        limits[run] = min(LIMITS, key=error)
+    return table.limited(limits), limits

@@ -1,13 +1,12 @@
 """`slicewise sim …`: stdout is the report, stderr the talk. Exit codes: 0 ran, 1 a broken promise, 2 wrong usage."""
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
-from sim.migpack.command import mig
+from sim.commands import register
 from sim.packing.command import pack
 
 app = typer.Typer(
@@ -18,78 +17,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(pack)
-app.command()(mig)
-
-
-class Engine(StrEnum):
-    """Both give the same report; `reference` is plain Python, slow, and there to be compared with."""
-
-    COMPILED = "compiled"
-    REFERENCE = "reference"
+register(app)
 
 
 def _refuse(message: str) -> NoReturn:
     typer.echo(message, err=True)
     raise typer.Exit(2)
-
-
-def _find(scenario: str) -> Path:
-    """A path, or the name of a bundled scenario."""
-    from sim.scenario import bundled  # noqa: PLC0415  # --help must not wait for numpy
-
-    path = Path(scenario)
-    if path.is_file():
-        return path
-    known = bundled()
-    if scenario in known:
-        return known[scenario]
-    _refuse(f"no such scenario: {scenario}; give a YAML file, or one of the bundled: {', '.join(known)}")
-
-
-@app.command()
-def run(
-    scenario: Annotated[
-        str, typer.Argument(metavar="SCENARIO", help="A scenario file (YAML), or the name of a bundled scenario.")
-    ],
-    *,
-    trace: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Recorded load (CSV or CSV.gz), for scenarios that replay one."),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same report, byte for byte.")] = 0,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the whole report as JSON instead of the summary.")
-    ] = False,
-    changes: Annotated[int, typer.Option(min=0, help="How many scale events the summary lists.")] = 12,
-    engine: Annotated[Engine, typer.Option(help="Which of the two engines serves; their reports are equal.")] = (
-        Engine.COMPILED
-    ),
-) -> None:
-    """Run a scenario: load, scaler, KEDA, HPA, scheduler, nodes and engines on one clock."""
-    path = _find(scenario)
-    from rich.console import Console  # noqa: PLC0415  # as above
-
-    from sim.cluster.placed import EngineFitError  # noqa: PLC0415
-    from sim.report.terminal import show  # noqa: PLC0415
-    from sim.run import EngineKind, load, simulate  # noqa: PLC0415
-    from sim.serving.jit import compiled_before  # noqa: PLC0415
-    from sim.strict import ConfigError  # noqa: PLC0415
-    from sim.workloads.trace import TraceError  # noqa: PLC0415
-
-    if engine is Engine.COMPILED and not compiled_before():
-        typer.echo("compiling the engine, once on this machine (about 20 s) …", err=True)
-    try:
-        report = simulate(load(path), seed=seed, trace=trace, engine=EngineKind(engine.value))
-    except (ConfigError, TraceError, EngineFitError) as e:
-        _refuse(str(e))
-    if json:
-        sys.stdout.write(report.to_json())
-    else:
-        show(report, Console(highlight=False), changes)
-    if not report.kept_its_promises:
-        broken = ", ".join(p.name for p in report.promises if not p.kept)
-        typer.echo(f"broken promises: {broken}", err=True)
-        raise typer.Exit(1)
 
 
 @app.command()
@@ -105,10 +38,17 @@ def calibrate(
         ),
     ],
     *,
-    gpu: Annotated[str, typer.Option(help="GPU model, such as h100-80.")],
-    model: Annotated[str, typer.Option(help="Language model, such as llama-3.1-70b.")],
+    gpu: Annotated[str, typer.Option(help="GPU model, such as h100-80; cpu for a host's processor.")],
+    model: Annotated[
+        str, typer.Option(help="Language model, such as llama-3.1-70b, or the folder with a model's config.json.")
+    ],
     tp: Annotated[int, typer.Option(min=1, help="GPUs that one replica runs on (tensor parallelism).")] = 1,
-    precision: Annotated[str, typer.Option(help="Of the weights: bf16, fp8 or fp4.")] = "bf16",
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the weights: bf16, fp8 or fp4; default: as the table says, or as the model is published."
+        ),
+    ] = None,
     where: Annotated[
         list[str] | None,
         typer.Option(metavar="COLUMN=VALUE", help="Use only the rows of a table that have this value."),
@@ -125,23 +65,32 @@ def calibrate(
     json: Annotated[
         str | None, typer.Option(metavar="PATH", help="Write the result as JSON there; - is standard output.")
     ] = None,
+    write: Annotated[
+        Path | None, typer.Option(metavar="TOML", help="Write the engine there, as an entry of sim/serving/catalog.")
+    ] = None,
 ) -> None:
     """Fit an engine's iteration times to what a real one did, and say how well they predict it."""
     from sim.calibrate import Settings  # noqa: PLC0415  # as above
     from sim.calibrate import calibrate as fit  # noqa: PLC0415
     from sim.report.calibration import as_json, as_text  # noqa: PLC0415
-    from sim.serving.observed import read  # noqa: PLC0415
-    from sim.serving.roofline import UnknownError, find, specs  # noqa: PLC0415
+    from sim.serving.entry import text  # noqa: PLC0415
+    from sim.serving.find import asked_for, find  # noqa: PLC0415
+    from sim.serving.known import UnknownError  # noqa: PLC0415
+    from sim.serving.observed import precision_in, read  # noqa: PLC0415
     from sim.workloads.trace import TraceError  # noqa: PLC0415
 
     only = dict(pair.partition("=")[::2] for pair in where or ())
     try:
-        engine = find(gpu, model, tp, precision)
-        memory_mib = int(specs("gpus")[gpu]["memory_mib"])
+        known = asked_for(gpu, model, tp, precision)
+        if precision is None and (told := precision_in(measured, only, known)):
+            known = asked_for(gpu, model, tp, told)
+        memory_mib = int(known.gpu["memory_mib"])
         settings = Settings(max_num_seqs, max_num_batched_tokens, memory_mib, gpu_memory_utilization, kv_blocks)
-        result = fit(engine, read(measured, only), settings, check_only=check_only)
+        result = fit(find(known), read(measured, only, known), settings, check_only=check_only)
     except (UnknownError, TraceError, ValueError) as e:
         _refuse(str(e))
+    if write is not None:
+        write.write_text(text(result.engine), encoding="utf-8")
     if json == "-":
         sys.stdout.write(as_json(result))
         return

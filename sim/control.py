@@ -10,6 +10,7 @@ from sim.cluster import hpa, keda
 from sim.cluster.hpa import Failed
 from sim.cluster.prometheus import Prometheus
 from sim.cluster.scaler import METRIC, TARGET, Scaler
+from sim.journal import Journal, Poll, Sync
 from sim.kernel import Rank
 from sim.serving.pool import Gauge
 from sim.streams import stream
@@ -21,6 +22,7 @@ class Control:
     """Each loop schedules its own next turn; phases are drawn once, so seeds see different alignments."""
 
     world: World
+    journal: Journal | None = None  #: keeps every decision, for whoever asks
     prometheus: Prometheus = field(init=False)
     scaler: Scaler = field(init=False)
     hpa_spec: hpa.Spec = field(init=False)
@@ -46,6 +48,11 @@ class Control:
         kernel.at(round(phases[1] * yaml.scaled_object.spec.polling_interval, 3), Rank.KEDA, self._poll)
         kernel.at(round(phases[2] * yaml.hpa.sync_period, 3), Rank.HPA, self._sync)
 
+    def desired(self) -> int | None:
+        """What the scaler answers now: the highest of its triggers that know."""
+        answers = (one.decision.replicas for one in self.scaler.published.values())
+        return max((replicas for replicas in answers if replicas is not None), default=None)
+
     # -- metrics -------------------------------------------------------------------------------------------------------
 
     def _scrape(self) -> None:
@@ -64,10 +71,15 @@ class Control:
         scale = self.world.scale()
         cluster = {ReadingName.REPLICAS: scale.spec, ReadingName.READY: scale.ready}
         readings = dict(self.prometheus.read(names, at_s, window_s))
-        return readings | {name: Sample(float(n), at_s) for name, n in cluster.items() if name in names}
+        readings |= {name: Sample(float(n), at_s) for name, n in cluster.items() if name in names}
+        if self.journal is not None:
+            self.journal.readings.append(readings)
+        return readings
 
     def _tick(self) -> None:
         self.scaler.tick(self.world.now_s)
+        if self.journal is not None:
+            self.journal.ticked(self.world.now_s, self.scaler.published)
         self._push()
         self.world.after(self.scaler.tick_s, Rank.SCALER, self._tick)
 
@@ -105,6 +117,8 @@ class Control:
             records.append(self._observe(number) if seen is None else seen)
         self.cached = dict(enumerate(records))
         request, self.keda_past = keda.poll(scaled_object, records, world.scale(), self.keda_past, world.now_s)
+        if self.journal is not None:
+            self.journal.polls.append(Poll(world.now_s, tuple(records), request, world.scale()))
         self._apply(request)
         world.after(scaled_object.spec.polling_interval, Rank.KEDA, self._poll)
 
@@ -125,6 +139,8 @@ class Control:
             self.hpa_active = False
         verdict, self.hpa_past = hpa.sync(self.hpa_spec, scale, usage, self.hpa_past, world.now_s)
         steps = (*self._story(), *(f"hpa {step}" for step in verdict.steps))
+        if self.journal is not None:
+            self.journal.syncs.append(Sync(world.now_s, usage, verdict, world.scale()))
         world.scale_to(verdict.replicas, "hpa", verdict.reason, steps)
         world.after(world.scenario.yaml.hpa.sync_period, Rank.HPA, self._sync)
 

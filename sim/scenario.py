@@ -1,7 +1,7 @@
 """A scenario: what runs where, under which load. Strict YAML; manifests stand in it, or beside it, as they are."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib import resources
 from pathlib import Path
@@ -12,41 +12,84 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_va
 from extender.placement import catalog as gpus
 from extender.placement.model import Demand, DemandError
 from scaler.trigger import Trigger, TriggerError
+from sim.changes import Changes, changed
 from sim.cluster.coldstart import ColdStart
+from sim.cluster.nodes import Kind, Loss, Provisioning
+from sim.cluster.placed import Interference, Limits
 from sim.cluster.scaledobject import ScaledObject
-from sim.serving import times
+from sim.engines import engine_of, how_to_name
+from sim.serving.pool import NO_LIMIT
 from sim.serving.times import Engine
+from sim.serving.turns import to_ps
 from sim.strict import ConfigError, Document, Fault, Seconds, Strict, check, read
 from sim.workloads import WORKLOADS, Workload
 
 FOLDER: Final = "scenarios"
 
 
+class Speculative(Strict):
+    """Drafts that are verified beside each sequence's next token; `acceptance` of one, if those before it were."""
+
+    tokens: int = Field(ge=1, le=32)
+    acceptance: float = Field(ge=0, le=1)
+    draft: Seconds = Field(default=0.0, ge=0, le=1)  #: to make one, of the whole batch
+
+
 class EngineYaml(Strict):
-    """vLLM's own options under its own names; `catalog` names the iteration times."""
+    """vLLM's own options under its own names; `catalog` names the iteration times.
+
+    `max_requests`: running and waiting in one replica; the gateway refuses what would be more (None: no limit).
+    """
 
     catalog: str
     max_num_seqs: int = Field(default=64, ge=1, le=4096)
     max_num_batched_tokens: int = Field(default=2048, ge=16)
     max_model_len: int = Field(default=131_072, ge=16)
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
+    speculative: Speculative | None = None
+    max_requests: int | None = Field(default=None, ge=1)
 
     @field_validator("catalog")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in times.load():
-            known = ", ".join(times.load())
-            raise ValueError(f"no such engine; there are {known}; add one as a file of sim/serving/catalog")
+        if engine_of(name) is None:
+            raise ValueError(f"no such engine; {how_to_name()}")
         return name
+
+    @model_validator(mode="after")
+    def _places_for_drafts(self) -> Self:
+        tokens = self.max_num_seqs * (1 + (self.speculative.tokens if self.speculative else 0))
+        if tokens > self.max_num_batched_tokens:
+            raise ValueError(
+                f"maxNumBatchedTokens {self.max_num_batched_tokens} is below {tokens}, which maxNumSeqs needs to decode"
+            )
+        return self
 
     @property
     def entry(self) -> Engine:
-        return times.load()[self.catalog]
+        """With drafts, if any are made."""
+        engine, drafts = engine_of(self.catalog), self.speculative
+        if engine is None:
+            raise ValueError(f"an engine that is not known is refused when it is read: {self.catalog}")
+        if drafts is None:
+            return engine
+        return replace(engine, times=engine.times.speculative(drafts.tokens, drafts.acceptance, to_ps(drafts.draft)))
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(
+            max_num_seqs=self.max_num_seqs,
+            max_num_batched_tokens=self.max_num_batched_tokens,
+            max_model_len=self.max_model_len,
+            gpu_memory_utilization=self.gpu_memory_utilization,
+            max_requests=NO_LIMIT if self.max_requests is None else self.max_requests,
+        )
 
 
 class Nodes(Strict):
-    count: int = Field(ge=1, le=10_000)
+    count: int = Field(ge=0, le=10_000)
     gpu: str
+    max_count: int | None = Field(default=None, ge=1, le=10_000)  #: with those that come when pods wait for room
     gpus_per_node: int = Field(default=8, ge=1, le=16)
     mode: Literal["mig", "mps", "exclusive"]
 
@@ -66,9 +109,31 @@ class Nodes(Strict):
             raise ValueError(f"{gpu} cannot be cut into MIG instances; want mps or exclusive")
         return mode
 
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.kind.most < max(1, self.count):
+            raise ValueError(f"maxCount {self.kind.most} is below count {self.count}, or there is no node at all")
+        return self
+
+    @property
+    def kind(self) -> Kind:
+        most = self.count if self.max_count is None else self.max_count
+        return Kind(self.gpu, self.gpus_per_node, self.mode, self.count, most)
+
+
+class SharingYaml(Strict):
+    """Of GPUs that are neither whole nor cut: see `sim/cluster/placed.py`."""
+
+    by: Literal["mps", "time-slicing"] = "mps"
+    interference: Interference = "table"
+
 
 class Cluster(Strict):
     nodes: list[Nodes] = Field(min_length=1)
+    sharing: SharingYaml = SharingYaml()
+    provisioning: Provisioning = Provisioning()
+    loss: Loss | None = None
+    percentage_of_nodes_to_score: int = Field(default=0, ge=0, le=100)  #: kube-scheduler's own option
     cold_start: ColdStart = ColdStart()
     termination_grace_period: Seconds = Field(default=30.0, ge=0)
 
@@ -161,13 +226,9 @@ def bundled() -> dict[str, Path]:
         return {p.stem: p for p in sorted(path.glob("*.yaml"))}
 
 
-def load(path: Path) -> Scenario:
-    """Raises `ConfigError` with all that is wrong."""
-    document = read(path)[0]
-    parts = [path]
-    if not isinstance(document.value, dict):
-        raise ConfigError([document.fault((), "want a mapping: name, about, duration, …")])
-    parts += [p for key, kind in _MANIFESTS.items() if (p := _inline(document, key, kind, path.parent))]
+def load(path: Path, changes: Changes = ()) -> Scenario:
+    """With some fields changed (`sim/changes.py`). Raises `ConfigError` with all that is wrong."""
+    document, parts = document_of(path, changes)
     workload, config = _load(document)
     yaml = check(ScenarioYaml, document)
     faults: list[Fault] = []
@@ -177,8 +238,18 @@ def load(path: Path) -> Scenario:
         faults.append(document.fault(("scaler", "tick"), "a trigger's maxAge must be at least twice the tick"))
     if faults:
         raise ConfigError(faults)
-    digest = sha256(b"".join(p.read_bytes() for p in parts)).hexdigest()
+    texts = [*(p.read_bytes() for p in parts), *(f"{field}={text}".encode() for field, text in changes)]
+    digest = sha256(b"".join(texts)).hexdigest()
     return Scenario(path.name, digest, yaml, workload, config, triggers)
+
+
+def document_of(path: Path, changes: Changes) -> tuple[Document, list[Path]]:
+    """With its manifests in place and changed, and the files that it was read from. Raises `ConfigError`."""
+    document = read(path)[0]
+    if not isinstance(document.value, dict):
+        raise ConfigError([document.fault((), "want a mapping: name, about, duration, …")])
+    parts = [path, *(p for key, kind in _MANIFESTS.items() if (p := _inline(document, key, kind, path.parent)))]
+    return changed(document, changes), parts
 
 
 _MANIFESTS: Final = {"scaledObject": "ScaledObject", "pod": "Deployment"}
@@ -199,6 +270,22 @@ def _inline(document: Document, key: str, kind: str, folder: Path) -> Path | Non
     raise ConfigError([document.fault((key,), f"there is no {kind} in {text}")])
 
 
+def manifest(path: Path) -> tuple[ScaledObject, tuple[Trigger, ...]]:
+    """The ScaledObject of a file, by itself or as a scenario has it. Raises `ConfigError`."""
+    documents = read(path)
+    found = next((d for d in documents if isinstance(d.value, dict) and d.value.get("kind") == "ScaledObject"), None)
+    if found is None:
+        if "scaledObject" not in (documents[0].value if isinstance(documents[0].value, dict) else ()):
+            raise ConfigError([documents[0].fault((), "there is no ScaledObject in it")])
+        scenario = load(path)
+        return scenario.yaml.scaled_object, scenario.triggers
+    scaled_object, faults = check(ScaledObject, found), list[Fault]()
+    triggers = tuple(_triggers(found, scaled_object, faults, ("spec", "triggers")))
+    if faults:
+        raise ConfigError(faults)
+    return scaled_object, triggers
+
+
 def _load(document: Document) -> tuple[Workload, Strict]:
     given = document.value.get("workload")
     kind = given.get("kind") if isinstance(given, dict) else None
@@ -212,14 +299,18 @@ def _load(document: Document) -> tuple[Workload, Strict]:
         raise ConfigError([Fault(f.file, f.line, f"workload.{f.field}".rstrip("."), f.rule) for f in e.faults]) from e
 
 
-def _triggers(document: Document, scaled_object: ScaledObject, faults: list[Fault]) -> list[Trigger]:
+def _triggers(
+    document: Document,
+    scaled_object: ScaledObject,
+    faults: list[Fault],
+    where: tuple[str, ...] = ("scaledObject", "spec", "triggers"),
+) -> list[Trigger]:
     triggers = list[Trigger]()
     for i, trigger in enumerate(scaled_object.spec.triggers):
         try:
             triggers.append(Trigger.parse(trigger.metadata))
         except TriggerError as e:
-            where = ("scaledObject", "spec", "triggers", i, "metadata")
-            faults += [document.fault(where, fault) for fault in e.faults]
+            faults += [document.fault((*where, i, "metadata"), fault) for fault in e.faults]
     return triggers
 
 

@@ -1,23 +1,21 @@
 """The cluster on one clock: engines, pods, scheduler and nodes as data, and what happens to pods."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-import msgspec
-
 from extender.ledger import Ledger
-from extender.placement import catalog as gpus
-from extender.placement.model import GpuModel, Inventory
+from extender.placement.model import Allocation
 from sim.cluster.coldstart import Starter
 from sim.cluster.deployment import Pod, victims
 from sim.cluster.hpa import Scale
 from sim.cluster.kubescheduler import UNSCHEDULABLE_FLUSH_S, Bound, KubeScheduler
-from sim.cluster.placed import Limits, shape_of, share_of
+from sim.cluster.nodes import Fleet
+from sim.cluster.placed import Sharing, shape_of, share_of
 from sim.kernel import Kernel, Rank
 from sim.scenario import Scenario, demand_of
-from sim.serving.pool import Pool
+from sim.serving.pool import Pool, Shape
 from sim.serving.turns import to_ps
 from sim.streams import stream
 
@@ -64,24 +62,26 @@ class World:
     ledger: Ledger = field(init=False)
     scheduler: KubeScheduler = field(init=False)
     starter: Starter = field(init=False)
-    gpu_of: dict[str, GpuModel] = field(default_factory=dict)
+    sharing: Sharing = field(init=False)
+    fleet: Fleet = field(init=False)
+    gathering: bool = False  #: pods that wait for room, before nodes are launched for them
     _census: Census | None = None
 
     def __post_init__(self) -> None:
         yaml = self.scenario.yaml
-        # nodes do not fail here, so an inventory never grows stale
+        # an agent always says that it is there, so an inventory never grows stale
         self.ledger = Ledger(stale_after_s=float("inf"))
-        self.scheduler = KubeScheduler(self.ledger, stream(self.seed, "scheduler"))
-        self.starter = Starter(yaml.cluster.cold_start, self.seed)
-        for kind, nodes in enumerate(yaml.cluster.nodes):
-            for i in range(nodes.count):
-                name = f"{nodes.gpu}-{kind}-{i:03d}"
-                inventory, problems = Inventory.parse(inventory_text(name, nodes.gpu, nodes.gpus_per_node, nodes.mode))
-                if problems:
-                    raise ValueError(f"the catalog's own {nodes.gpu} is refused: {problems[0]}")
-                self.ledger.put_node(name, inventory)
-                self.ledger.heartbeat(name, 0.0)
-                self.gpu_of[name] = gpus.load()[nodes.gpu]
+        self.scheduler = KubeScheduler(
+            self.ledger, stream(self.seed, "scheduler"), percentage=yaml.cluster.percentage_of_nodes_to_score
+        )
+        self.starter = Starter(yaml.cluster.cold_start, self.seed, self)
+        self.sharing = Sharing(yaml.cluster.sharing.by, yaml.cluster.sharing.interference)
+        cluster = yaml.cluster
+        kinds = [n.kind for n in cluster.nodes]
+        self.fleet = Fleet(kinds, self.ledger, self.seed, cluster.provisioning, cluster.loss)
+        for number, kind in enumerate(kinds):
+            for _ in range(kind.count):
+                self._node_came(number)
 
     # -- the clock -----------------------------------------------------------------------------------------------------
 
@@ -124,7 +124,11 @@ class World:
         alive = [p for p in self.active.values() if p.alive]
         for pod in victims(alive, len(alive) - replicas, self.now_s) if len(alive) > replicas else ():
             self._delete(pod)
-        for _ in range(replicas - len(alive)):
+        self._replace()
+
+    def _replace(self) -> None:
+        """The ReplicaSet's part: as many pods as are asked for."""
+        for _ in range(self.replicas - sum(p.alive for p in self.active.values())):
             self._create()
 
     def blocks(self, pod: Pod) -> int:
@@ -152,28 +156,27 @@ class World:
         if isinstance(answer, Bound):
             self.parked.pop(pod.number, None)
             pod.node, pod.allocation, pod.bound_s, pod.waits_for = answer.node, answer.allocation, self.now_s, ""
-            pod.share = float(share_of(answer.allocation, self.gpu_of[answer.node]))
-            pod.stages = self.starter.stages(pod.number, answer.node, self.now_s)
-            self.after(sum(pod.stages.values()), Rank.POD, lambda: self._ready(pod))
+            pod.share = float(share_of(answer.allocation, self.fleet.gpu_model(answer.node)))
+            self.starter.begin(pod.number, answer.node, lambda stages: self._ready(pod, stages))
             return
         pod.waits_for = answer.why
         self.parked[pod.number] = answer.retry_s
+        self._gather()
         self.after(UNSCHEDULABLE_FLUSH_S, Rank.SCHEDULER, lambda: self._schedule(pod))
 
-    def _ready(self, pod: Pod) -> None:
+    def _ready(self, pod: Pod, stages: Mapping[str, float]) -> None:
         if not pod.alive or pod.node is None or pod.allocation is None:
             return
-        engine = self.scenario.yaml.engine
-        limits = Limits(
-            max_num_seqs=engine.max_num_seqs,
-            max_num_batched_tokens=engine.max_num_batched_tokens,
-            max_model_len=engine.max_model_len,
-            gpu_memory_utilization=engine.gpu_memory_utilization,
-        )
-        pod.shape = shape_of(engine.entry, limits, pod.allocation, self.gpu_of[pod.node])
+        pod.stages = stages
+        pod.shape = self.shape(pod.allocation, pod.node)
         pod.slot = self.pool.add(pod.shape)
         pod.ready_s = self.now_s
         self._census = None
+
+    def shape(self, allocation: Allocation, node: str) -> Shape:
+        """How the engine runs there. Raises `EngineFitError`."""
+        engine = self.scenario.yaml.engine
+        return shape_of(engine.entry, engine.limits, allocation, self.fleet.gpu_model(node), self.sharing)
 
     def _delete(self, pod: Pod) -> None:
         pod.deleted_s = self.now_s
@@ -185,6 +188,8 @@ class World:
 
     def _drained(self, pod: Pod) -> None:
         """Gone when its last request has ended, or when its grace is over."""
+        if pod.number not in self.active:
+            return
         if pod.deleted_s is None:
             raise ValueError(f"{pod.name} is not terminating")
         grace_s = self.scenario.yaml.cluster.termination_grace_period
@@ -193,14 +198,21 @@ class World:
             wait_s = min(DRAIN_CHECK_S, pod.deleted_s + grace_s - self.now_s)
             self.after(wait_s, Rank.POD, lambda: self._drained(pod))
             return
+        self._end(pod)
+        if pod.node is not None:
+            self._maybe_empty(pod.node)
+            self._retry_parked()
+
+    def _end(self, pod: Pod) -> None:
+        """With all that is in it."""
         if pod.slot is not None:
             self.dropped += self.pool.remove(pod.slot)
         pod.slot, pod.gone_s = None, self.now_s
         self._census = None
+        self.parked.pop(pod.number, None)
         del self.active[pod.number]
         if pod.node is not None:
             self.ledger.drop_pod(pod.demand.uid)
-            self._retry_parked()
 
     def _retry_parked(self) -> None:
         """Room has appeared: parked pods are tried again, each when its back-off is over."""
@@ -209,12 +221,72 @@ class World:
             pod = self.active[number]
             self.kernel.at(max(self.now_s, retry_s), Rank.SCHEDULER, partial(self._schedule, pod))
 
+    # -- nodes ---------------------------------------------------------------------------------------------------------
 
-def inventory_text(node: str, gpu: str, count: int, mode: str) -> str:
-    """What the node's agent would publish: the catalog's GPU, so many times."""
-    model = gpus.load()[gpu]
-    listed = [
-        {"uuid": f"GPU-{node}-{i}", "index": i, "model": gpu, "memory_mib": model.memory_mib, "mode": mode}
-        for i in range(count)
-    ]
-    return msgspec.json.encode({"version": 1, "gpus": listed}).decode()
+    def _gather(self) -> None:
+        """Pods wait for room: soon it is seen how many nodes they fill."""
+        if not self.gathering and any(k.most > k.count for k in self.fleet.kinds):
+            self.gathering = True
+            self.after(self.fleet.provisioning.batch, Rank.SCHEDULER, self._provision)
+
+    def _provision(self) -> None:
+        self.gathering = False
+        waiting = [self.active[number] for number in sorted(self.parked)]
+        for kind in self.fleet.wanted(waiting[0].demand, len(waiting)) if waiting else ():
+            self._launch(kind)
+
+    def _launch(self, kind: int) -> None:
+        stages = self.fleet.stages()
+        self.fleet.coming[kind] += 1
+        self.after(sum(stages.values()), Rank.POD, lambda: self._node_came(kind, launched=True))
+
+    def _node_came(self, kind: int, *, launched: bool = False) -> None:
+        name = self.fleet.put(kind, self.now_s)
+        life_s = self.fleet.life_s(name)
+        if life_s < float("inf"):
+            notice_s = min(life_s, self.fleet.loss.notice if self.fleet.loss else 0.0)
+            self.after(life_s - notice_s, Rank.POD, lambda: self._node_leaves(name))
+            self.after(life_s, Rank.POD, lambda: self._node_lost(name))
+        if launched:
+            self.fleet.coming[kind] -= 1
+            self._maybe_empty(name)
+            self._retry_parked()
+
+    def _node_leaves(self, name: str) -> None:
+        """Its end is announced: its pods are deleted with their grace, and replaced elsewhere."""
+        if name not in self.fleet.kind_of:
+            return
+        self.scheduler.cordoned.add(name)
+        for pod in [p for p in self.active.values() if p.node == name and p.alive]:
+            self._delete(pod)
+        self._replace()
+
+    def _node_lost(self, name: str) -> None:
+        """With every pod on it; another one takes its place if it is one of those that are always there."""
+        if name not in self.fleet.kind_of:
+            return
+        spare = self.fleet.spare(name)
+        for pod in [p for p in self.active.values() if p.node == name]:
+            pod.deleted_s = self.now_s if pod.deleted_s is None else pod.deleted_s
+            self._end(pod)
+        self.starter.forget(name)
+        self.scheduler.cordoned.discard(name)
+        kind = self.fleet.drop(name, self.now_s)
+        if not spare:
+            self._launch(kind)
+        self._replace()
+
+    def _maybe_empty(self, name: str) -> None:
+        """A node beyond those that are always there goes, when it has stood empty for a while."""
+        if self.fleet.spare(name) and not self._used(name):
+            at_s = self.now_s
+            self.after(self.fleet.provisioning.empty_after, Rank.POD, lambda: self._still_empty(name, at_s))
+
+    def _still_empty(self, name: str, since_s: float) -> None:
+        bound = [p.bound_s for p in self.pods if p.node == name and p.bound_s is not None]
+        if self.fleet.spare(name) and not self._used(name) and max(bound, default=-1.0) < since_s:
+            self.starter.forget(name)
+            self.fleet.drop(name, self.now_s)
+
+    def _used(self, name: str) -> bool:
+        return any(p.node == name for p in self.active.values())

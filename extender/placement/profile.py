@@ -48,6 +48,7 @@ class Profile:
     memory_mib: int
     starts: tuple[int, ...]
     max_count: int  # most of them on one GPU
+    id: int | None = field(default=None, compare=False)  # NVML's profile id, where the catalog tells it
 
     @property
     def media(self) -> Media:

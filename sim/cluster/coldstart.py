@@ -1,18 +1,21 @@
 """From bound to ready, in stages, each lognormal by its median and 90th percentile; caches of the node shorten them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, inf
 from typing import Final
 
 import numpy as np
 from pydantic import Field
 
+from sim.cluster.bandwidth import Clock, Handler, Store
+from sim.kernel import Rank
 from sim.streams import stream
 from sim.strict import Seconds, Strict
 from sim.workloads.shapes import Wait, lognormal
 
 STAGES: Final = ("slice", "image", "weights", "engine", "probe")
+_DRAWN: Final = ("slice", "image", "weights", "weights_cached", "engine", "compile")
 
 
 def _wait(p50: str, p90: str) -> Wait:
@@ -23,7 +26,8 @@ class ColdStart(Strict):
     """Defaults: an image of 20 GB streamed, 15 GB of weights, vLLM with a warm compile cache.
 
     Sources: GKE image streaming (20 s against 3 m 50 s); Run:ai model streamer (gp3 14 s); upb-cn/vllm-startup-profiler
-    (arXiv 2606.07362: 33.6 s + 1.93 s per billion parameters on A100, +- 2.4 s).
+    (arXiv 2606.07362: 33.6 s + 1.93 s per billion parameters on A100, +- 2.4 s); an empty compile cache costs an 8B
+    model about 25 s more (vllm-project/vllm issue 11005).
     """
 
     slice: Wait = _wait("2s", "4s")  #: MIG instance created, device handed over
@@ -31,15 +35,34 @@ class ColdStart(Strict):
     weights: Wait = _wait("30s", "60s")  #: from the store, once a node
     weights_cached: Wait = _wait("8s", "12s")  #: from the node's page cache
     engine: Wait = _wait("36s", "40s")  #: process, graphs, profiling
+    compile: Wait | None = None  #: more of `engine` on a node that has not compiled the model yet; None: in the image
+    copies_at_full_speed: int | None = Field(default=None, ge=1)  #: that the store feeds; None: any number
     probe_period: Seconds = Field(default=10.0, gt=0)
 
 
 @dataclass(slots=True)
-class NodeCache:
-    """When a node has the image and the weights; pods that start before wait for the same copy."""
+class Copy:
+    """Of the image or the weights, to a node; pods that come before it is there wait for the same one."""
 
-    image_s: float | None = None
-    weights_s: float | None = None
+    there: bool = False
+    waiting: list[Handler] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class NodeCache:
+    copies: dict[str, Copy] = field(default_factory=dict)
+    compiled: bool = False
+
+
+@dataclass(slots=True)
+class _Start:
+    """One pod on its way. `since_s`: when the present stage began."""
+
+    node: str
+    times: Mapping[str, float]
+    ready: Callable[[Mapping[str, float]], None]
+    since_s: float
+    stages: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -48,29 +71,80 @@ class Starter:
 
     config: ColdStart
     seed: int
+    clock: Clock
     caches: dict[str, NodeCache] = field(default_factory=dict)
+    store: Store = field(init=False)
 
-    def stages(self, pod: int, node: str, bound_s: float) -> Mapping[str, float]:
-        """Seconds by stage of a pod that is bound now; their sum is when it is ready."""
-        normal = stream(self.seed, "cold-start", pod).standard_normal(5)
-        c, cache = self.config, self.caches.setdefault(node, NodeCache())
+    def __post_init__(self) -> None:
+        at_once = self.config.copies_at_full_speed
+        self.store = Store(self.clock, inf if at_once is None else float(at_once))
 
-        def drawn(wait: Wait, i: int) -> float:
-            return float(lognormal(wait.p50, wait.p90, wait.max, np.array(normal[i])))
+    def begin(self, pod: int, node: str, ready: Callable[[Mapping[str, float]], None]) -> None:
+        """A pod is bound now; `ready` is called with seconds by stage when its probe succeeds."""
+        start = _Start(node, self._draw(pod), ready, self.clock.now_s)
+        self.clock.after(start.times["slice"], Rank.POD, lambda: self._image(start))
 
-        times = {"slice": drawn(c.slice, 0)}
-        at_s = bound_s + times["slice"]
-        if cache.image_s is None:
-            cache.image_s = at_s + drawn(c.image, 1)
-        times["image"] = max(0.0, cache.image_s - at_s)
-        at_s += times["image"]
-        if cache.weights_s is None:
-            times["weights"] = drawn(c.weights, 2)
-            cache.weights_s = at_s + times["weights"]
-        else:
-            times["weights"] = max(0.0, cache.weights_s - at_s) + drawn(c.weights_cached, 3)
-        times["engine"] = drawn(c.engine, 4)
-        serving_s = times["weights"] + times["engine"]
+    def forget(self, node: str) -> None:
+        """The node is gone, with all that it had and all that was on its way there."""
+        for what in self.caches.pop(node, NodeCache()).copies:
+            self.store.stop(f"{node}/{what}")
+
+    def _draw(self, pod: int) -> Mapping[str, float]:
+        normal = stream(self.seed, "cold-start", pod).standard_normal(len(_DRAWN)).tolist()
+        waits = {name: getattr(self.config, name) for name in _DRAWN}
+        return {
+            name: 0.0 if wait is None else float(lognormal(wait.p50, wait.p90, wait.max, np.array(z)))
+            for (name, wait), z in zip(waits.items(), normal, strict=True)
+        }
+
+    def _passed(self, start: _Start, stage: str) -> None:
+        start.stages[stage] = self.clock.now_s - start.since_s
+        start.since_s = self.clock.now_s
+
+    def _image(self, start: _Start) -> None:
+        self._passed(start, "slice")
+        self._copied(start, "image", lambda _first: self._weights(start))
+
+    def _weights(self, start: _Start) -> None:
+        self._passed(start, "image")
+
+        def here(first: bool) -> None:
+            """The first pod streams them to its GPU as they come; the others read what it brought."""
+            wait_s = 0.0 if first else start.times["weights_cached"]
+            self.clock.after(wait_s, Rank.POD, lambda: self._engine(start))
+
+        self._copied(start, "weights", here)
+
+    def _copied(self, start: _Start, what: str, then: Callable[[bool], None]) -> None:
+        """Goes on when the node has it, and says whether this pod was the first to want it."""
+        copies = self.caches.setdefault(start.node, NodeCache()).copies
+        first = what not in copies
+        copy = copies.setdefault(what, Copy())
+        if copy.there:
+            then(False)
+            return
+        copy.waiting.append(lambda: then(first))
+        if first:
+            self.store.begin(f"{start.node}/{what}", start.times[what], lambda: self._arrived(copy))
+
+    @staticmethod
+    def _arrived(copy: Copy) -> None:
+        copy.there = True
+        waiting, copy.waiting = copy.waiting, []
+        for go_on in waiting:
+            go_on()
+
+    def _engine(self, start: _Start) -> None:
+        self._passed(start, "weights")
+        cache = self.caches.setdefault(start.node, NodeCache())
+        engine_s = start.times["engine"] + (0.0 if cache.compiled else start.times["compile"])
+        serving_s = start.stages["weights"] + engine_s
         # the first probe that succeeds, counted from the container's start
-        times["probe"] = ceil(serving_s / c.probe_period) * c.probe_period - serving_s
-        return times
+        probe_s = ceil(serving_s / self.config.probe_period) * self.config.probe_period - serving_s
+        start.stages |= {"engine": engine_s, "probe": probe_s}
+
+        def serves() -> None:
+            cache.compiled = True
+            start.ready(start.stages)
+
+        self.clock.after(engine_s + probe_s, Rank.POD, serves)

@@ -1,8 +1,8 @@
 """kube-scheduler with the extender as its only opinion: the extender's own verbs and ledger, called in its order.
 
-Source: kubernetes/kubernetes v1.36.3 `pkg/scheduler/schedule_one.go` (one feasible node is not scored, ties are broken
-at random), `pkg/scheduler/backend/queue/scheduling_queue.go` (back-off 1 s to 10 s, unschedulable pods move on cluster
-events, and after 5 minutes anyway).
+Source: kubernetes/kubernetes v1.36.3 `pkg/scheduler/schedule_one.go` (how many nodes are looked at; one feasible node
+is not scored, ties are broken at random), `pkg/scheduler/backend/queue/scheduling_queue.go` (back-off 1 s to 10 s,
+unschedulable pods move on cluster events, and after 5 minutes anyway).
 """
 
 from dataclasses import dataclass, field
@@ -16,6 +16,15 @@ from extender.verbs import filter_nodes, score_nodes
 
 BACKOFF_S: Final = (1.0, 10.0)  # podInitialBackoffSeconds, podMaxBackoffSeconds
 UNSCHEDULABLE_FLUSH_S: Final = 300.0
+FEWEST_NODES: Final = 100  # minFeasibleNodesToFind
+
+
+def nodes_to_find(nodes: int, percentage: int) -> int:
+    """How many feasible nodes end the search (numFeasibleNodesToFind)."""
+    if nodes < FEWEST_NODES:
+        return nodes
+    chosen = percentage or max(50 - nodes // 125, 5)
+    return max(nodes * chosen // 100, FEWEST_NODES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +44,13 @@ class KubeScheduler:
     ledger: Ledger
     random: np.random.Generator
     attempts: dict[str, int] = field(default_factory=dict)
+    percentage: int = 0  #: percentageOfNodesToScore; 0: the scheduler's own choice
+    cordoned: set[str] = field(default_factory=set)
+    _next_start: int = 0
 
     def schedule(self, demand: Demand, now_s: float) -> Bound | Unschedulable:
         """One cycle for one pod: filter, prioritize unless one node is left, reserve, bind."""
-        names = self.ledger.nodes()
+        names = self._sample()
         filtered = filter_nodes(self.ledger, demand, names, now_s)
         if not filtered.fit:
             return self._refused(demand, _summary(filtered.failed | filtered.unresolvable), now_s)
@@ -49,6 +61,23 @@ class KubeScheduler:
         self.ledger.confirm(demand.uid)
         self.attempts.pop(demand.uid, None)
         return Bound(node, reserved)
+
+    def _sample(self) -> list[str]:
+        """The nodes that the extender is asked about: in a large cluster not all, and other ones each time.
+
+        Slices are managed by the extender alone (ignoredByScheduler), so the scheduler's own filters let every node
+        pass but cordoned ones, and stop when they have enough; a pod may stay pending although a node beyond them has
+        room.
+        """
+        nodes = self.ledger.nodes()
+        wanted, found, seen = nodes_to_find(len(nodes), self.percentage), list[str](), 0
+        while seen < len(nodes) and len(found) < wanted:
+            name = nodes[(self._next_start + seen) % len(nodes)]
+            seen += 1
+            if name not in self.cordoned:
+                found.append(name)
+        self._next_start = (self._next_start + seen) % max(1, len(nodes))
+        return found
 
     def _best(self, demand: Demand, names: list[str], now_s: float) -> str:
         """The weight of the only scorer changes no order."""

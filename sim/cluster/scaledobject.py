@@ -61,6 +61,9 @@ class BehaviorYaml(Strict):
     scale_up: RulesYaml = RulesYaml()
     scale_down: RulesYaml = RulesYaml()
 
+    def rules(self) -> hpa.Behavior:
+        return hpa.Behavior(self.scale_up.over(hpa.UP_DEFAULT), self.scale_down.over(hpa.DOWN_DEFAULT))
+
 
 class HpaConfigYaml(Strict):
     name: str = ""
@@ -175,9 +178,7 @@ class ScaledObject(Strict):
             min_replicas=max(1, self.spec.min_replica_count),
             max_replicas=self.spec.max_replica_count,
             targets=tuple(targets),
-            behavior=None
-            if behavior is None
-            else hpa.Behavior(behavior.scale_up.over(hpa.UP_DEFAULT), behavior.scale_down.over(hpa.DOWN_DEFAULT)),
+            behavior=None if behavior is None else behavior.rules(),
         )
 
 

@@ -1,11 +1,23 @@
 """Rows as a table for people: means by mix and scorer, and the paired difference from the first scorer."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import groupby
 
 import numpy as np
+from rich.console import Console
 
 from sim.migpack.lab import Row
+
+
+def to_json(rows: Sequence[Row]) -> str:
+    """A contract: names and meaning of the fields stay."""
+    return json.dumps({"results": [asdict(row) for row in rows]}, indent=1) + "\n"
+
+
+def show(rows: Sequence[Row], console: Console) -> None:
+    console.print(table(rows), markup=False)
 
 
 def value(row: Row) -> float:

@@ -30,7 +30,7 @@ class Requests(NamedTuple):
     gpu_milli: IntArray
     gpu_count: IntArray
     kind_mask: IntArray
-    type_id: IntArray  # classes that differ in memory alone share a type, hence scores
+    type_id: IntArray  # classes of one type share their scores
 
 
 def empty_cluster(nodes: Nodes) -> Cluster:
@@ -46,8 +46,11 @@ def empty_cluster(nodes: Nodes) -> Cluster:
     )
 
 
-def requests_of(classes: PodClasses) -> Requests:
-    keys = np.stack([classes.cpu_milli, classes.gpu_milli, classes.gpu_count, classes.kind_mask], axis=1)
+def requests_of(classes: PodClasses, *, memory: bool = True) -> Requests:
+    """`memory=False`: classes that differ in memory alone are of one type."""
+    keys = classes.rows()
+    if not memory:
+        keys[:, 1] = 0
     _, type_id = np.unique(keys, axis=0, return_inverse=True)
     return Requests(
         classes.cpu_milli,

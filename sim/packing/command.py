@@ -1,17 +1,34 @@
-"""`slicewise sim pack`: stdout is the report, stderr the talk. Exit codes: 0 ran, 2 wrong usage."""
+"""`slicewise sim pack`: stdout is the report, stderr the talk. Exit codes: 0 ran, 2 wrong usage.
 
-from collections.abc import Sequence
+Two labs behind one command: pods of a trace on nodes of CPU, memory and GPUs, and MIG demands on a fleet of GPUs.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 import typer
+
+from sim.packing.arguments import mixes_of, scorers_of, seeds_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Result = TypeVar("Result")
+_Told = tuple[str, "Callable[[Console], None]"]  # JSON, and what writes the tables for people
+
+TRACE_SCORERS, TRACE_SEEDS = "fgd,default", "42-51"
+MIG_SCORERS, MIG_SEEDS = "fgd-told,default", "1-5"
 
 
 class Recipe(StrEnum):
     """How arrivals are made from the pods."""
 
     FGD = "fgd"
+    REPLAY = "replay"
 
 
 def _refuse(message: str) -> NoReturn:
@@ -19,77 +36,148 @@ def _refuse(message: str) -> NoReturn:
     raise typer.Exit(2)
 
 
-def seeds_of(text: str) -> list[int]:
-    """`42-51`, `42,44` or both. Raises `ValueError` with the rule."""
-    seeds: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.partition("-")
-        bounds = (first, last) if dash else (first, first)
-        if not all(bound.isascii() and bound.isdecimal() and len(bound) <= 9 for bound in bounds):
-            raise ValueError(f"--seeds: whole numbers and ranges such as 42-51, with commas between (got {part!r})")
-        if int(bounds[1]) < int(bounds[0]):
-            raise ValueError(f"--seeds: a range goes upwards (got {part!r})")
-        seeds += range(int(bounds[0]), int(bounds[1]) + 1)
-    return list(dict.fromkeys(seeds))
-
-
-def scorers_of(text: str, known: Sequence[str]) -> list[str]:
-    """Names with commas between. Raises `ValueError` with the rule."""
-    names = list(dict.fromkeys(name.strip() for name in text.split(",")))
-    if strange := [name for name in names if name not in known]:
-        raise ValueError(f"--scorers: no such scorer: {', '.join(strange)}; there are {', '.join(known)}")
-    return names
-
-
 def pack(
-    nodes: Annotated[Path, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Nodes: CSV or CSV.gz.")],
-    pods: Annotated[
-        list[Path], typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Pods: CSV or CSV.gz; repeatable.")
-    ],
     *,
+    nodes: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Nodes: CSV or CSV.gz.")
+    ] = None,
+    pods: Annotated[
+        list[Path] | None,
+        typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Pods: CSV or CSV.gz; repeatable."),
+    ] = None,
     recipe: Annotated[
-        Recipe, typer.Option(help="fgd: arrivals only, shuffled and cloned to 130 % of the cluster's GPUs.")
+        Recipe,
+        typer.Option(
+            help="fgd: arrivals only, cloned to 130 % of the GPUs; replay: the trace's own times, with a queue."
+        ),
     ] = Recipe.FGD,
+    mix: Annotated[
+        str | None,
+        typer.Option(help="MIG demands in place of files: uniform, skew-small, skew-big, bimodal, by comma; or all."),
+    ] = None,
+    gpus: Annotated[int, typer.Option(min=1, help="MIG: GPUs of the fleet, one on a node; not for --fixed.")] = 100,
+    model: Annotated[str, typer.Option(help="MIG: GPU model of the catalog.")] = "a100-80",
+    load: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=1000, help="Work asked for, as a part of all. MIG: 1.0; replay: as recorded."),
+    ] = None,
+    fixed: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="MIG: so many pods, all waiting at once, that never leave, against the fewest GPUs; 0: a stream.",
+        ),
+    ] = 0,
     scorers: Annotated[
-        str, typer.Option(metavar="A,B,…", help="Policies; the others are compared with the first.")
-    ] = "fgd,spr",
+        str | None,
+        typer.Option(
+            metavar="A,B,…",
+            help=f"Policies; the others are compared with the first. {TRACE_SCORERS}; MIG: {MIG_SCORERS}.",
+        ),
+    ] = None,
     seeds: Annotated[
-        str, typer.Option(metavar="42-51", help="Ranges and numbers; each seed is an order of nodes and pods.")
-    ] = "42-51",
+        str | None,
+        typer.Option(
+            metavar="42-51", help=f"Ranges and numbers; each seed is another draw. {TRACE_SEEDS}; MIG: {MIG_SEEDS}."
+        ),
+    ] = None,
     json: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write every experiment as JSON; - is stdout, without the table.")
     ] = None,
 ) -> None:
-    """Fill a cluster with the pods of a trace by one policy after another, and compare what each one lost."""
-    from rich.console import Console  # noqa: PLC0415  # --help must not wait for numpy
-    from rich.progress import track  # noqa: PLC0415
-
-    from sim.packing.jit import compiled_before  # noqa: PLC0415
-    from sim.packing.lab import experiments, load, warm_up  # noqa: PLC0415
-    from sim.packing.report import show, to_json  # noqa: PLC0415
-    from sim.packing.table import SCORERS  # noqa: PLC0415
-    from sim.strict import ConfigError  # noqa: PLC0415
-
+    """Fill a cluster by one policy after another, and compare what each one lost."""
+    if mix is not None and (nodes is not None or pods):
+        _refuse("--mix: makes its own demands; leave out --nodes and --pods, or --mix")
     try:
-        names, numbers = scorers_of(scorers, list(SCORERS)), seeds_of(seeds)
-        cases = load(nodes, pods)
-    except (ConfigError, ValueError) as e:
+        if mix is not None:
+            fleet = _Fleet(mix, gpus, model, 1.0 if load is None else load, fixed)
+            text, table = _mig(fleet, scorers or MIG_SCORERS, seeds or MIG_SEEDS)
+        elif recipe is Recipe.FGD and load is not None:
+            _refuse("--load: the fgd recipe has its own, 130 %; it is for --mix and --recipe replay")
+        elif nodes is None or not pods:
+            _refuse("want --nodes FILE and --pods FILE for a trace, or --mix for MIG demands on a fleet of GPUs")
+        else:
+            files = _Files(nodes, pods, recipe, load)
+            text, table = _trace(files, scorers or TRACE_SCORERS, seeds or TRACE_SEEDS)
+    except ValueError as e:
         _refuse(str(e))
-    if not compiled_before():
-        typer.echo("compiling the policies, once on this machine (about 25 s) …", err=True)
-    warm_up(cases, names)
-    talk = Console(stderr=True)
-    total = len(cases.traces) * len(numbers) * len(names)
-    results = list(
-        track(experiments(cases, names, numbers), "packing", total, console=talk, disable=not talk.is_terminal)
-    )
+    _tell(text, table, json)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fleet:
+    """What is asked of the MIG lab, and of which fleet."""
+
+    mix: str
+    gpus: int
+    model: str
+    load: float
+    fixed: int
+
+
+def _tell(text: str, table: "Callable[[Console], None]", json: str | None) -> None:
+    from rich.console import Console  # noqa: PLC0415  # --help must not wait for it
+
+    if json == "-":
+        typer.echo(text, nl=False)
+        return
     if json is not None:
-        text = to_json(recipe.value, results)
-        if json == "-":
-            typer.echo(text, nl=False)
-            return
         try:
             Path(json).write_text(text, encoding="utf-8")
         except OSError as e:
             _refuse(f"--json: {json}: cannot be written: {e.strerror}")
-    show(results, Console(highlight=False))
+    table(Console(highlight=False))
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """What is asked of the trace lab."""
+
+    nodes: Path
+    pods: Sequence[Path]
+    recipe: Recipe
+    load: float | None
+
+
+def _trace(files: _Files, scorers: str, seeds: str) -> _Told:
+    from sim.packing.jit import compiled_before  # noqa: PLC0415  # --help must not wait for numpy
+    from sim.packing.lab import experiments, load, replays, warm_up  # noqa: PLC0415
+    from sim.packing.report import replays_to_json, show, show_replays, to_json  # noqa: PLC0415
+    from sim.packing.table import SCORERS  # noqa: PLC0415
+    from sim.strict import ConfigError  # noqa: PLC0415
+
+    names, numbers = scorers_of(scorers, list(SCORERS)), seeds_of(seeds)
+    total = len(files.pods) * len(numbers) * len(names)
+    if not compiled_before():
+        typer.echo("compiling the policies, once on this machine (about 25 s) …", err=True)
+    try:
+        cases = load(files.nodes, files.pods)
+        if files.recipe is Recipe.REPLAY:
+            replayed = _watched(replays(cases, files.pods, names, numbers, files.load), total)
+            return replays_to_json(replayed), partial(show_replays, replayed)
+    except ConfigError as e:
+        _refuse(str(e))
+    warm_up(cases, names)
+    results = _watched(experiments(cases, names, numbers), total)
+    return to_json(files.recipe.value, results), partial(show, results)
+
+
+def _mig(fleet: _Fleet, scorers: str, seeds: str) -> _Told:
+    from sim.migpack.lab import CONTESTANTS, runs  # noqa: PLC0415  # --help must not wait for numpy
+    from sim.migpack.mixes import MIXES, Workload  # noqa: PLC0415
+    from sim.migpack.report import show, to_json  # noqa: PLC0415
+
+    names, numbers = scorers_of(scorers, CONTESTANTS), seeds_of(seeds)
+    works = [Workload.of(fleet.model, mix) for mix in mixes_of(fleet.mix, MIXES)]
+    total = len(works) * len(numbers) * len(names)
+    rows = _watched(runs(works, names, numbers, gpus=fleet.gpus, load=fleet.load, fixed=fleet.fixed), total)
+    return to_json(rows), partial(show, rows)
+
+
+def _watched(results: Iterator[Result], total: int) -> list[Result]:
+    """All of them; a terminal shows how far they are."""
+    from rich.console import Console  # noqa: PLC0415  # as above
+    from rich.progress import track  # noqa: PLC0415
+
+    talk = Console(stderr=True)
+    return list(track(results, "packing", total, console=talk, disable=not talk.is_terminal))

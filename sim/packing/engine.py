@@ -14,7 +14,7 @@ from sim.packing.fragmentation import TypicalPods, fgd_score, fragmentation_mill
 from sim.packing.jit import compiled
 from sim.packing.model import FloatArray, IntArray, Nodes, Placement, PodClasses
 from sim.packing.spr.prices import Prices, priced_copies
-from sim.packing.spr.rollout import Streams, rollout_milli
+from sim.packing.spr.rollout import Free, Streams, rollout_milli
 from sim.packing.states import (
     PRICE,
     PRICE_EPOCH,
@@ -37,7 +37,7 @@ INFEASIBLE: Final = -1e30
 class Tables(NamedTuple):
     """What the potentials are computed from: FGD reads `typical`, the scarcity-priced rollout the other two."""
 
-    by_fragmentation: bool
+    by_fragmentation: bool  # FGD, which does not look at memory
     typical: TypicalPods
     streams: Streams
     prices: Prices
@@ -79,12 +79,12 @@ def _potential(states: States, state: int, tables: Tables, gpus: IntArray, parti
     known_value = words[state, VALUE_EPOCH] == states.epochs[0]
     known_price = words[state, PRICE_EPOCH] == states.epochs[1]
     if not (known_value and known_price):
-        kind, cpu_milli = unpack_state(states, state, gpus)
+        kind, cpu_milli, memory_mib = unpack_state(states, state, gpus)
         if not known_value:
-            reals[state, VALUE] = rollout_milli(tables.streams, kind, cpu_milli, gpus, partial)
+            reals[state, VALUE] = rollout_milli(tables.streams, kind, Free(cpu_milli, memory_mib, gpus), partial)
             words[state, VALUE_EPOCH] = states.epochs[0]
         if not known_price:
-            reals[state, PRICE] = priced_copies(tables.prices, kind, cpu_milli, gpus)
+            reals[state, PRICE] = priced_copies(tables.prices, kind, cpu_milli, memory_mib, gpus)
             words[state, PRICE_EPOCH] = states.epochs[1]
     return float(reals[state, VALUE] + reals[state, PRICE])
 
@@ -109,17 +109,19 @@ class Desk(NamedTuple):
     scores: Scores
 
 
-def new_desk(nodes: Nodes, classes: PodClasses) -> Desk:
-    requests = requests_of(classes)
+def new_desk(nodes: Nodes, classes: PodClasses, *, memory: bool = True) -> Desk:
+    """`memory`: whether the potential looks at it; pods that differ in memory alone share their scores otherwise."""
+    requests = requests_of(classes, memory=memory)
     states = new_states(nodes.cpu_milli.size)
     scores = _new_scores(int(requests.type_id.max()) + 1, nodes.cpu_milli.size, states)
     return Desk(empty_cluster(nodes), requests, states, scores)
 
 
 class Ask(NamedTuple):
-    """A pod's request, memory aside."""
+    """A pod's request."""
 
     cpu_milli: int
+    memory_mib: int
     gpu_milli: int
     gpu_count: int
 
@@ -129,14 +131,15 @@ def _score_state(states: States, state: int, ask: Ask, tables: Tables, scratch: 
     """(best score, free milli of its GPU) of a request on a node in this state, whose CPU suffices."""
     milli, wanted = ask.gpu_milli, ask.gpu_count
     gpus, after = scratch[0], scratch[1]
-    kind, cpu_free_milli = unpack_state(states, state, gpus)
+    kind, cpu_free_milli, memory_free_mib = unpack_state(states, state, gpus)
     left = cpu_free_milli - ask.cpu_milli
+    memory = 0 if tables.by_fragmentation else memory_free_mib - ask.memory_mib
     if wanted != 1:
         for i in range(8):
             after[i] = gpus[i]
         if not take_gpus(after, milli, wanted):
             return INFEASIBLE, -1
-        return _gain(states, state, state_id(states, kind, left, after), tables, scratch), -1
+        return _gain(states, state, state_id(states, kind, left, after, memory), tables, scratch), -1
     best, best_free, previous = INFEASIBLE, -1, -1
     for gpu in range(8):
         free = gpus[gpu]
@@ -148,7 +151,7 @@ def _score_state(states: States, state: int, ask: Ask, tables: Tables, scratch: 
         for i in range(8):
             after[i] = gpus[i]
         take_from(after, gpu, milli)
-        gain = _gain(states, state, state_id(states, kind, left, after), tables, scratch)
+        gain = _gain(states, state, state_id(states, kind, left, after, memory), tables, scratch)
         if gain > best:
             best, best_free = gain, free
     return best, best_free
@@ -162,16 +165,19 @@ def _rescore(desk: Desk, pod: int, tables: Tables, node: int) -> None:
     if cpu_milli > cluster.cpu_free_milli[node] or (requests.kind_mask[pod] >> cluster.kind_id[node]) & 1 == 0:
         scores.score[t, node] = INFEASIBLE
         return
+    if not tables.by_fragmentation and requests.memory_mib[pod] > cluster.memory_free_mib[node]:
+        scores.score[t, node] = INFEASIBLE
+        return
     state = scores.node_state[node]
     if state < 0:
-        state = state_of_node(desk.states, cluster, node, scores.scratch[0])
+        state = state_of_node(desk.states, cluster, node, scores.scratch[0], not tables.by_fragmentation)
         scores.node_state[node] = state
     if scores.met_in[state] == scores.passes[0]:
         twin = scores.met_at[state]
         scores.score[t, node] = scores.score[t, twin]
         scores.gpu_free[t, node] = scores.gpu_free[t, twin]
         return
-    ask = Ask(cpu_milli, requests.gpu_milli[pod], requests.gpu_count[pod])
+    ask = Ask(cpu_milli, requests.memory_mib[pod], requests.gpu_milli[pod], requests.gpu_count[pod])
     score, free = _score_state(desk.states, state, ask, tables, scores.scratch)
     scores.score[t, node] = score
     scores.gpu_free[t, node] = free
@@ -245,12 +251,13 @@ class Watch(NamedTuple):
     gpu_count: IntArray
     kind_mask: IntArray
     cpu_milli: IntArray
+    memory_mib: IntArray
     copies_left: FloatArray  # [watched type], until the prices are stale
 
 
 def no_watch() -> Watch:
     none = np.zeros(0, dtype=np.int64)
-    return Watch(np.full(1, np.inf), none, none, none, none, np.zeros(0))
+    return Watch(np.full(1, np.inf), none, none, none, none, none, np.zeros(0))
 
 
 @compiled
@@ -259,11 +266,15 @@ def _watched_copies(cluster: Cluster, node: int, watch: Watch, i: int) -> float:
     cpu_milli = cluster.cpu_free_milli[node]
     if cpu_milli < watch.cpu_milli[i] or (watch.kind_mask[i] >> cluster.kind_id[node]) & 1 == 0:
         return 0.0
+    memory_mib = cluster.memory_free_mib[node]
+    if memory_mib < watch.memory_mib[i]:
+        return 0.0
     fitting = 0
     for gpu in range(8):
         if cluster.gpu_free_milli[node, gpu] >= watch.gpu_milli[i]:
             fitting += 1
-    return float(min(float(fitting // watch.gpu_count[i]), cpu_milli / watch.cpu_milli[i]))
+    held = min(float(fitting // watch.gpu_count[i]), cpu_milli / watch.cpu_milli[i])
+    return float(min(held, memory_mib / watch.memory_mib[i]))
 
 
 @compiled

@@ -50,7 +50,7 @@ def fragmentation_milli(states: States, state: int, pods: TypicalPods, gpus: Int
     """
     if states.words[state, VALUE_EPOCH] == states.epochs[0]:
         return float(states.reals[state, VALUE])
-    kind, cpu_milli = unpack_state(states, state, gpus)
+    kind, cpu_milli, _ = unpack_state(states, state, gpus)
     total = 0
     for i in range(8):
         total += gpus[i]

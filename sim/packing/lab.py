@@ -9,11 +9,14 @@ from typing import Final
 import numpy as np
 
 from sim.packing.law import check
-from sim.packing.load import load_nodes, load_pods
+from sim.packing.load import load_nodes, load_pods, load_timeline
 from sim.packing.metrics import Outcome, evaluate
 from sim.packing.model import Experiment, Nodes, Trace
 from sim.packing.recipe import build_experiment
-from sim.packing.table import SCORERS, Run
+from sim.packing.replay import Result as Replayed
+from sim.packing.replay import replay
+from sim.packing.table import Run
+from sim.packing.table import scorer as named
 
 # Every 16th decision is timed by itself, the call from Python and a refresh that falls due included; the others go
 # through in batches, so that watching costs little of what is watched.
@@ -51,7 +54,7 @@ class Result:
 def run_experiment(experiment: Experiment, scorer: str, seed: int) -> Result:
     """Raises `BrokenLawError` if the policy breaks a law of placement: that is a fault of this program."""
     began_s = perf_counter()
-    run = SCORERS[scorer](experiment, seed)
+    run = named(scorer)(experiment, seed)
     decisions_ms = _drive(run, experiment.class_of_arrival.size)
     wall_s = perf_counter() - began_s
     check(experiment, run.placement)
@@ -81,6 +84,24 @@ def experiments(cases: Cases, scorers: Sequence[str], seeds: Sequence[int]) -> I
             experiment = build_experiment(cases.nodes, trace, seed)
             for scorer in scorers:
                 yield run_experiment(experiment, scorer, seed)
+
+
+def replays(
+    cases: Cases, pods: Sequence[Path], scorers: Sequence[str], seeds: Sequence[int], at_load: float | None
+) -> Iterator[Replayed]:
+    """Every trace x seed x scorer by its own times, or at a load. Raises `ConfigError` before anything runs."""
+    timelines = [load_timeline(path, trace) for path, trace in zip(pods, cases.traces, strict=True)]
+    for scorer in scorers:  # compiles, before any clock runs
+        replay(cases.nodes, cases.traces[0], timelines[0].first(WARM_UP_ARRIVALS), scorer, 0)
+    if at_load is not None:
+        pairs = zip(timelines, cases.traces, strict=True)
+        timelines = [timeline.at_load(at_load, cases.nodes, trace.classes) for timeline, trace in pairs]
+    return (
+        replay(cases.nodes, trace, timeline, scorer, seed)
+        for trace, timeline in zip(cases.traces, timelines, strict=True)
+        for seed in seeds
+        for scorer in scorers
+    )
 
 
 def warm_up(cases: Cases, scorers: Sequence[str]) -> None:

@@ -18,10 +18,13 @@ from sim.packing.model import (
     PodClasses,
     Trace,
 )
+from sim.packing.replay import Timeline
 from sim.strict import ConfigError, Fault
 
 NODE_COLUMNS: Final = ("cpu_milli", "memory_mib", "gpu", "model")
 POD_COLUMNS: Final = ("cpu_milli", "memory_mib", "num_gpu", "gpu_milli")  # gpu_spec may be absent: any model
+TIME_COLUMNS: Final = ("creation_time", "deletion_time")  # scheduled_time and qos may be absent
+BEST_EFFORT: Final = "BE"
 QUANTITY_MAX: Final = 2_000_000_000  # CPU milli and MiB; far beyond a node, and 32-bit words hold it
 FAULTS_TOLD: Final = 20
 
@@ -140,6 +143,27 @@ def load_pods(path: Path, kinds_of_model: Mapping[str, int]) -> Trace:
         PodClasses.of_rows(np.array(list(classes), dtype=np.int64)),
         np.array(class_of_pod, dtype=np.int64),
     )
+
+
+def load_timeline(path: Path, trace: Trace) -> Timeline:
+    """When the pods of a trace's file come and how long they run. Raises `ConfigError`.
+
+    A pod runs from `scheduled_time`, or where that is empty from `creation_time`, to `deletion_time`, in seconds.
+    Without a column `qos` no pod goes before another.
+    """
+    table = _Table(path, TIME_COLUMNS)
+    rows: list[tuple[int, int, int]] = []
+    for line, row in table.rows():
+        arrives_s = table.whole(line, row, "creation_time", QUANTITY_MAX)
+        began = "scheduled_time" if (row.get("scheduled_time") or "").strip() else "creation_time"
+        runs_s = table.whole(line, row, "deletion_time", QUANTITY_MAX) - table.whole(line, row, began, QUANTITY_MAX)
+        if runs_s < 0:
+            table.fault(line, "deletion_time", f"must not be before {began} (got {row['deletion_time']!r})")
+        rows.append((arrives_s, runs_s, row.get("qos", "").strip() != BEST_EFFORT))
+    columns = np.array(rows, dtype=np.int64)
+    order = np.argsort(columns[:, 0], kind="stable")
+    arrives_s, runs_s, important = columns[order].T
+    return Timeline(arrives_s.copy(), runs_s.copy(), important.copy(), trace.class_of_pod[order])
 
 
 def _kind_mask(spec: str, kinds_of_model: Mapping[str, int]) -> int:

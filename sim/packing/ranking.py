@@ -124,20 +124,71 @@ def _gpu_of(desk: Desk, node: int, pod: int) -> int:
 
 
 @compiled
-def _place_sequence(desk: Desk, arrivals: IntArray, placement: Placement) -> None:
+def _choose(desk: Desk, pod: int) -> int:
+    if desk.policy == RANDOM:
+        return random_node(desk.cluster, desk.requests, pod, desk.random)
+    return _best_node(desk, pod)
+
+
+@compiled
+def _hold(desk: Desk, node: int, pod: int, count: int) -> None:
     requests = desk.requests
+    if requests.gpu_count[pod] > 0:
+        desk.scores.held[node, kind_of_pod(requests.gpu_milli[pod], requests.gpu_count[pod])] += count
+
+
+@compiled
+def _take(desk: Desk, node: int, pod: int) -> int:
+    """Place the pod; on which GPU, -1: the first that hold it."""
+    gpu = _gpu_of(desk, node, pod)
+    place(desk.cluster, node, desk.requests, pod, gpu)
+    _hold(desk, node, pod, 1)
+    return gpu
+
+
+@compiled
+def _place_sequence(desk: Desk, arrivals: IntArray, placement: Placement) -> None:
     for i in range(arrivals.size):
         pod = arrivals[i]
-        node = random_node(desk.cluster, requests, pod, desk.random) if desk.policy == RANDOM else _best_node(desk, pod)
+        node = _choose(desk, pod)
         placement.node_of_arrival[i] = node
-        placement.gpu_of_arrival[i] = -1
-        if node < 0:
-            continue
-        gpu = _gpu_of(desk, node, pod)
-        placement.gpu_of_arrival[i] = gpu
-        place(desk.cluster, node, requests, pod, gpu)
-        if requests.gpu_count[pod] > 0:
-            desk.scores.held[node, kind_of_pod(requests.gpu_milli[pod], requests.gpu_count[pod])] += 1
+        placement.gpu_of_arrival[i] = -1 if node < 0 else _take(desk, node, pod)
+
+
+def _new_desk(policy: Ranking, experiment: Experiment, seed: int) -> Desk:
+    requests = requests_of(experiment.trace.classes)
+    nodes, classes = experiment.nodes.cpu_milli.size, requests.cpu_milli.size
+    scores = Scores(
+        np.zeros((nodes, KINDS_OF_POD), dtype=np.int64),
+        np.zeros((classes, nodes), dtype=np.int64),
+        np.full(classes, _UNKNOWN, dtype=np.int64),
+        np.zeros(8, dtype=np.int64),
+    )
+    return Desk(int(policy), empty_cluster(experiment.nodes), requests, scores, random_state(seed))
+
+
+class RankingPlacer:
+    """One of these policies, one pod at a time, where pods leave."""
+
+    def __init__(self, policy: Ranking, experiment: Experiment, seed: int) -> None:
+        self._desk = _new_desk(policy, experiment, seed)
+
+    @property
+    def cluster(self) -> Cluster:
+        return self._desk.cluster
+
+    @property
+    def requests(self) -> Requests:
+        return self._desk.requests
+
+    def choose(self, pod: int) -> int:
+        return _choose(self._desk, pod)
+
+    def take(self, pod: int, node: int) -> None:
+        _take(self._desk, node, pod)
+
+    def left(self, pod: int, node: int) -> None:
+        _hold(self._desk, node, pod, -1)
 
 
 class RankingRun:
@@ -145,15 +196,7 @@ class RankingRun:
 
     def __init__(self, policy: Ranking, experiment: Experiment, seed: int) -> None:
         self._arrivals = experiment.class_of_arrival
-        requests = requests_of(experiment.trace.classes)
-        nodes, classes = experiment.nodes.cpu_milli.size, requests.cpu_milli.size
-        scores = Scores(
-            np.zeros((nodes, KINDS_OF_POD), dtype=np.int64),
-            np.zeros((classes, nodes), dtype=np.int64),
-            np.full(classes, _UNKNOWN, dtype=np.int64),
-            np.zeros(8, dtype=np.int64),
-        )
-        self._desk = Desk(int(policy), empty_cluster(experiment.nodes), requests, scores, random_state(seed))
+        self._desk = _new_desk(policy, experiment, seed)
         self.placement = nothing_placed(self._arrivals.size)
 
     def advance(self, begin: int, end: int) -> int:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sim.packing.lab import Result
+from sim.packing.replay import Result as Replayed
 
 _Quantity = Callable[[Result], float]
 
@@ -19,6 +21,29 @@ _Quantity = Callable[[Result], float]
 def to_json(recipe: str, results: Sequence[Result]) -> str:
     """A contract: names and meaning of the fields stay. Percentages as in `sim.packing.metrics.Outcome`."""
     return json.dumps({"recipe": recipe, "results": [_entry(result) for result in results]}, indent=1) + "\n"
+
+
+def replays_to_json(results: Sequence[Replayed]) -> str:
+    """As above; the fields beside pods, scorer and seed are those of `sim.packing.replay.Outcome`."""
+    entries = [{"pods": r.pods, "scorer": r.scorer, "seed": r.seed, **asdict(r.outcome)} for r in results]
+    return json.dumps({"recipe": "replay", "results": entries}, indent=1) + "\n"
+
+
+def show_replays(results: Sequence[Replayed], console: Console) -> None:
+    """One table a trace: means over the seeds."""
+    for pods in dict.fromkeys(result.pods for result in results):
+        table = _table(
+            "scorer", "allocated %", "most %", "waited %", "wait P50 s", "P99 s", "never", "evicted", "run s"
+        )
+        of_pods = [result for result in results if result.pods == pods]
+        for name in dict.fromkeys(result.scorer for result in of_pods):
+            outcomes = [asdict(result.outcome) for result in of_pods if result.scorer == name]
+            mean = {field: float(np.mean([o[field] for o in outcomes])) for field in outcomes[0]}
+            counts = [f"{mean[field]:.1f}" for field in ("never_placed", "evicted", "wall_s")]
+            percents = [f"{mean[f]:.2f}" for f in ("allocation_mean_pct", "allocation_max_pct", "waited_pct")]
+            table.add_row(name, *percents, f"{mean['wait_s_p50']:.0f}", f"{mean['wait_s_p99']:.0f}", *counts)
+        console.print(f"[bold]{escape(Path(pods).name)}[/]  [dim]mean over the seeds[/]")
+        console.print(table)
 
 
 def _entry(result: Result) -> dict[str, Any]:

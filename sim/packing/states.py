@@ -2,7 +2,7 @@
 
 Nodes in equal states have equal potentials, and a placement that is only tried leads to another state; so a potential
 is computed once per state, however many nodes, pods and GPUs lead to it. A state is (kind of node, free CPU, free milli
-of each GPU in descending order). Memory decides feasibility alone.
+of each GPU in descending order, free memory). Where a policy does not look at memory, it is 0 in every state.
 """
 
 from typing import Final, NamedTuple
@@ -15,7 +15,7 @@ from sim.packing.jit import compiled
 from sim.packing.model import IntArray
 
 # Columns of a state: the packed key, the two parts of its potential, and the epochs in which those were computed.
-KEY_LOW, KEY_HIGH, VALUE, PRICE, VALUE_EPOCH, PRICE_EPOCH = range(6)
+KEY_LOW, KEY_HIGH, KEY_MEMORY, VALUE, PRICE, VALUE_EPOCH, PRICE_EPOCH = range(7)
 WORDS_PER_STATE: Final = 8  # one cache line
 LEAST_CAPACITY: Final = 1 << 18  # an openb experiment meets some 100,000 states
 STATES_PER_NODE: Final = 9  # that one decision can add: the node's own, and one for each GPU
@@ -62,7 +62,7 @@ def sort_descending(gpus: IntArray) -> None:
 
 
 @compiled
-def state_id(states: States, kind: int, cpu_milli: int, gpus: IntArray) -> int:
+def state_id(states: States, kind: int, cpu_milli: int, gpus: IntArray, memory_mib: int) -> int:
     """The number of the state with these free resources (GPUs in descending order); made if it is new."""
     low = np.uint64(0)
     for i in range(6):
@@ -71,7 +71,8 @@ def state_id(states: States, kind: int, cpu_milli: int, gpus: IntArray) -> int:
     high = (high << np.uint64(34)) | np.uint64(cpu_milli)
     high = (high << np.uint64(10)) | np.uint64(kind)
     # Two multiplications by odd constants and a shift spread neighbouring states over the slots.
-    mixed = (low ^ (high * np.uint64(0x9E3779B97F4A7C15))) * np.uint64(0xD6E8FEB86659FD93)
+    memory = np.uint64(memory_mib)
+    mixed = ((low ^ (high * np.uint64(0x9E3779B97F4A7C15))) + memory) * np.uint64(0xD6E8FEB86659FD93)
     mixed ^= mixed >> np.uint64(32)
     mask = np.uint64(states.slots.size - 1)
     slot = mixed & mask
@@ -83,17 +84,19 @@ def state_id(states: States, kind: int, cpu_milli: int, gpus: IntArray) -> int:
             states.slots[slot] = new + 1
             states.words[new, KEY_LOW] = low
             states.words[new, KEY_HIGH] = high
+            states.words[new, KEY_MEMORY] = memory
             states.words[new, VALUE_EPOCH] = 0
             states.words[new, PRICE_EPOCH] = 0
             return int(new)
-        if states.words[found - 1, KEY_LOW] == low and states.words[found - 1, KEY_HIGH] == high:
+        words = states.words[found - 1]
+        if words[KEY_LOW] == low and words[KEY_HIGH] == high and words[KEY_MEMORY] == memory:
             return int(found - 1)
         slot = (slot + np.uint64(1)) & mask
 
 
 @compiled
-def unpack_state(states: States, state: int, gpus: IntArray) -> tuple[int, int]:
-    """Fill `gpus` (descending); the kind of node and the free CPU milli."""
+def unpack_state(states: States, state: int, gpus: IntArray) -> tuple[int, int, int]:
+    """Fill `gpus` (descending); the kind of node, the free CPU milli and the free memory MiB."""
     low, high = states.words[state, KEY_LOW], states.words[state, KEY_HIGH]
     for i in range(6):
         gpus[5 - i] = np.int64(low & np.uint64(1023))
@@ -103,15 +106,16 @@ def unpack_state(states: States, state: int, gpus: IntArray) -> tuple[int, int]:
     rest = high >> np.uint64(44)
     gpus[7] = np.int64(rest & np.uint64(1023))
     gpus[6] = np.int64(rest >> np.uint64(10))
-    return kind, cpu_milli
+    return kind, cpu_milli, int(states.words[state, KEY_MEMORY])
 
 
 @compiled
-def state_of_node(states: States, cluster: Cluster, node: int, gpus: IntArray) -> int:
+def state_of_node(states: States, cluster: Cluster, node: int, gpus: IntArray, by_memory: bool) -> int:
     for gpu in range(8):
         gpus[gpu] = cluster.gpu_free_milli[node, gpu]
     sort_descending(gpus)
-    return state_id(states, cluster.kind_id[node], cluster.cpu_free_milli[node], gpus)
+    memory_mib = cluster.memory_free_mib[node] if by_memory else 0
+    return state_id(states, cluster.kind_id[node], cluster.cpu_free_milli[node], gpus, memory_mib)
 
 
 @compiled

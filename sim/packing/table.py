@@ -5,6 +5,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final, Protocol
 
+from sim.packing.arguments import DEFAULT_SCORER
 from sim.packing.model import Experiment, Placement
 from sim.packing.policies.fgd import FgdRun
 from sim.packing.policies.spr import SprRun
@@ -36,3 +37,8 @@ SCORERS: Final[Mapping[str, Scorer]] = MappingProxyType(
         "first_fit": partial(RankingRun, Ranking.FIRST_FIT),
     }
 )
+
+
+def scorer(name: str) -> Scorer:
+    """`default` is what production uses."""
+    return SCORERS[DEFAULT if name == DEFAULT_SCORER else name]

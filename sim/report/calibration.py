@@ -16,6 +16,7 @@ def as_json(result: Calibration) -> str:
         "parameters": parameters(result.engine) | {"kv_blocks": result.kv_blocks},
         "errors": result.errors,
         "errors_before": result.before,
+        "served_at_once": dict(result.limits),
     }
     return json.dumps(document, indent=1) + "\n"
 

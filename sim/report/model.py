@@ -66,7 +66,10 @@ class Sessions(Base, frozen=True):
 
 
 class Gpus(Base, frozen=True):
-    """Hours of a whole GPU; a pod on a slice counts with the larger of its parts of memory and compute."""
+    """Hours of a whole GPU; a pod on a slice counts with the larger of its parts of memory and compute.
+
+    `fragmented_h`: of what is not held, that which is too small for one more replica.
+    """
 
     starting_h: float
     serving_h: float
@@ -74,6 +77,7 @@ class Gpus(Base, frozen=True):
     total_h: float
     busy_share: float | None
     provisioned_h: float
+    fragmented_h: float
 
 
 class Replicas(Base, frozen=True):
@@ -102,7 +106,11 @@ class Change(Base, frozen=True):
 
 
 class TimeLine(Base, frozen=True):
-    """Columns of equal length; a row stands for `step_s` up to its instant."""
+    """Columns of equal length; a row stands for `step_s` up to its instant.
+
+    `desired`: what the scaler answers, the highest of its triggers; `wanted`: the scale's spec. `dropped` requests and
+    `prefix_computed_again` tokens are those of the step.
+    """
 
     step_s: float
     at_s: list[float]
@@ -110,14 +118,56 @@ class TimeLine(Base, frozen=True):
     queued: list[int]
     running: list[int]
     sessions: list[int]
+    desired: list[int | None]
     wanted: list[int]
     ready: list[int]
     starting: list[int]
     pending: list[int]
     kv_used: list[float | None]
     gpus_used: list[float]
+    dropped: list[int]
+    prefix_computed_again: list[int]
+    p95_first_token_s: list[float | None]
     p95_end_to_end_s: list[float | None]
     kept_share: list[float | None]
+
+
+class Held(Base, frozen=True):
+    """What a pod holds of one GPU of its node.
+
+    `start`: where on it, as a part of the GPU; null where it has no place of its own (MPS). `part`: the larger of its
+    parts of memory and of compute.
+    """
+
+    gpu: int
+    start: float | None
+    part: float
+    profile: str | None
+
+
+class PodLife(Base, frozen=True):
+    """Instants; null where it did not come so far."""
+
+    name: str
+    node: str | None
+    holds: list[Held]
+    created_s: float
+    bound_s: float | None
+    ready_s: float | None
+    deleted_s: float | None
+    gone_s: float | None
+    waits_for: str
+
+
+class Node(Base, frozen=True):
+    """`from_s`, `to_s`: while it was there; `to_s` is None at the end of the run."""
+
+    name: str
+    gpu: str
+    gpus: int
+    mode: str
+    from_s: float
+    to_s: float | None
 
 
 class Law(Base, frozen=True):
@@ -162,6 +212,8 @@ class Report(Base, frozen=True, kw_only=True):
     promises: list[Promise]
     changes: list[Change]
     time_line: TimeLine
+    nodes: list[Node]
+    pods: list[PodLife]
     laws: list[Law]
     honesty: Honesty
 

@@ -1,15 +1,19 @@
 """The time line while the run goes: what only the present can tell. Requests are counted afterwards."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sim.kernel import Rank
-from sim.serving.pool import Gauge
+from sim.serving.pool import Counter, Gauge
 from sim.world import World
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     at_s: float
+    desired: int | None
+    dropped: int  #: since the begin
+    prefix_computed_again: int  #: tokens, since the begin
     queued: int
     running: int
     sessions: int
@@ -23,8 +27,11 @@ class Row:
 
 @dataclass(slots=True)
 class Recorder:
+    """`desired`: what the scaler answers now, None where it does not know."""
+
     world: World
     step_s: float
+    desired: Callable[[], int | None]
     rows: list[Row] = field(default_factory=list)
 
     def start(self) -> None:
@@ -39,6 +46,9 @@ class Recorder:
         self.rows.append(
             Row(
                 at_s=world.now_s,
+                desired=self.desired(),
+                dropped=world.dropped,
+                prefix_computed_again=int(world.pool.totals()[Counter.LOST_TOKENS]),
                 queued=int(shown.gauge(Gauge.QUEUED).sum()) + world.pool.held(),
                 running=int(shown.gauge(Gauge.RUNNING).sum()),
                 sessions=int(shown.gauge(Gauge.SESSIONS).sum()) + world.pool.held_sessions(),

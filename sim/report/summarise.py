@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sim.cluster.coldstart import STAGES
 from sim.cluster.deployment import Pod
-from sim.report import laws
+from sim.report import fragments, laws, places
 from sim.report.model import (
     Attainment,
     Change,
@@ -36,12 +36,13 @@ from sim.world import ScaleEvent, World
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Rows = NDArray[np.int64] | slice
 
 NOT_MODELLED: Final = (
     "network, gateway and tokenizer time; routing is exact least outstanding, sessions stay where they were",
-    "node provisioning, node loss and preemption of pods; API server, KEDA and kube-scheduler answer at once",
-    "shared bandwidth of image and weight copies between nodes; copies on one node are shared",
-    "prefix cache across sessions; speculative decoding; prefill and decode on different replicas",
+    "preemption of pods; API server, KEDA and kube-scheduler answer at once",
+    "bandwidth of image and weight copies that other tenants take; copies of one run share the store if it is told how",
+    "prefix cache across sessions; which drafts are accepted (the mean is); prefill and decode on different replicas",
     "interference between MIG slices of one GPU (power, PCIe)",
 )
 
@@ -57,15 +58,13 @@ class Times:
     turns: Turns
     outside_s: float
 
-    def first(self) -> Floats:
-        return self._between(self.outcome.arrival_ps, self.outcome.first_ps, self.outside_s)
-
-    def done(self, rows: NDArray[np.int64] | None = None) -> Floats:
+    def first(self, rows: Rows = slice(None)) -> Floats:
         """Of all, or of some."""
-        begin_ps, end_ps = self.outcome.arrival_ps, self.outcome.done_ps
-        if rows is not None:
-            begin_ps, end_ps = begin_ps[rows], end_ps[rows]
-        return self._between(begin_ps, end_ps, self.outside_s)
+        return self._between(self.outcome.arrival_ps[rows], self.outcome.first_ps[rows], self.outside_s)
+
+    def done(self, rows: Rows = slice(None)) -> Floats:
+        """Of all, or of some."""
+        return self._between(self.outcome.arrival_ps[rows], self.outcome.done_ps[rows], self.outside_s)
 
     def waiting(self) -> Floats:
         return self._between(self.outcome.arrival_ps, self.outcome.scheduled_ps, 0.0)
@@ -92,7 +91,8 @@ def summarise(world: World, recorder: Recorder) -> Report:
     judged, kept = _judge(yaml.slo, outcome.status, times, yaml.duration)
     requests, sessions = _requests(outcome.status), _sessions(outcome.status, turns)
     line = _time_line(recorder, times, judged, kept)
-    gpus, replicas = _gpus(world), _replicas(world)
+    lives, replicas = places.pods(world), _replicas(world)
+    gpus = _gpus(world, fragments.fragmented_h(world, lives))
     attainment = _attainment(yaml.slo, judged, kept, line)
     totals = world.pool.totals()
     done = outcome.status == Status.DONE
@@ -126,6 +126,8 @@ def summarise(world: World, recorder: Recorder) -> Report:
         promises=_promises(world, attainment, gpus, replicas),
         changes=[_change(event) for event in world.scale_events],
         time_line=line,
+        nodes=places.nodes(world),
+        pods=lives,
         laws=laws.check(world, requests, int(arrived.sum())),
         honesty=_honesty(world),
     )
@@ -203,9 +205,9 @@ def _time_line(recorder: Recorder, times: Times, judged: Flags, kept: Flags) -> 
     finished = _bins(outcome.done_ps, step_s, len(rows))
     order = np.argsort(finished, kind="stable")
     edges = np.searchsorted(finished[order], np.arange(len(rows) + 1))
-    late: list[float | None] = [
-        rounded(np.quantile(times.done(order[a:b]), 0.95)) if b > a else None for a, b in pairwise(edges)
-    ]
+    ends = list(pairwise(edges))
+    late = [_p95(times.done(order[a:b])) for a, b in ends]
+    first = [_p95(times.first(order[a:b])) for a, b in ends]
     good = np.bincount(bins[judged & kept], minlength=len(rows))
     count = np.bincount(bins[judged], minlength=len(rows))
     return TimeLine(
@@ -215,15 +217,27 @@ def _time_line(recorder: Recorder, times: Times, judged: Flags, kept: Flags) -> 
         queued=[r.queued for r in rows],
         running=[r.running for r in rows],
         sessions=[r.sessions for r in rows],
+        desired=[r.desired for r in rows],
         wanted=[r.wanted for r in rows],
         ready=[r.ready for r in rows],
         starting=[r.starting for r in rows],
         pending=[r.pending for r in rows],
         kv_used=[None if r.kv_used is None else rounded(r.kv_used) for r in rows],
         gpus_used=[rounded(r.gpus_used) for r in rows],
+        dropped=_steps([r.dropped for r in rows]),
+        prefix_computed_again=_steps([r.prefix_computed_again for r in rows]),
+        p95_first_token_s=first,
         p95_end_to_end_s=late,
         kept_share=[rounded(g / c) if c else None for g, c in zip(good, count, strict=True)],
     )
+
+
+def _p95(seconds: Floats) -> float | None:
+    return rounded(np.quantile(seconds, 0.95)) if len(seconds) else None
+
+
+def _steps(sums: Sequence[int]) -> list[int]:
+    return [after - before for before, after in pairwise([0, *sums])]
 
 
 def _bins(instants_ps: NDArray[np.int64], step_s: float, rows: int) -> NDArray[np.int16]:
@@ -243,20 +257,21 @@ def spans(pod: Pod, end_s: float) -> tuple[float, float, float]:
     return ready_s - pod.bound_s, deleted_s - ready_s, gone_s - deleted_s
 
 
-def _gpus(world: World) -> Gpus:
+def _gpus(world: World, fragmented_h: float) -> Gpus:
     yaml = world.scenario.yaml
     hours = np.array([[s * p.share / 3600 for s in spans(p, yaml.duration)] for p in world.pods]).reshape(-1, 3)
     starting, serving, draining = hours.sum(axis=0).tolist()
     replica_s = sum(sum(spans(p, yaml.duration)[1:]) for p in world.pods)
     busy_s = float(world.pool.totals()[Counter.BUSY_US]) / 1e6
-    owned = sum(n.count * n.gpus_per_node for n in yaml.cluster.nodes)
+    provisioned_h = world.fleet.gpu_s(yaml.duration) / 3600
     return Gpus(
         starting_h=rounded(starting),
         serving_h=rounded(serving),
         draining_h=rounded(draining),
         total_h=rounded(starting + serving + draining),
         busy_share=rounded(busy_s / replica_s) if replica_s else None,
-        provisioned_h=rounded(owned * yaml.duration / 3600),
+        provisioned_h=rounded(provisioned_h),
+        fragmented_h=rounded(min(fragmented_h, provisioned_h - starting - serving - draining)),
     )
 
 

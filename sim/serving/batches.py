@@ -9,7 +9,7 @@ from sim.serving.jit import compiled
 from sim.serving.pool import BUCKETS_S
 from sim.serving.runs import idle, new_blocks, pass_iterations, run_ps, set_end, touch
 from sim.serving.state import NEVER, NONE, State
-from sim.serving.times import BLOCK_TOKENS
+from sim.serving.times import BLOCK_TOKENS, GAIN_BITS, SPARED_BITS
 
 PS_PER_US = 1_000_000
 BUCKETS_US = np.array([round(bound * 1e6) for bound in BUCKETS_S], np.int64)
@@ -19,7 +19,7 @@ BUCKETS_US = np.array([round(bound * 1e6) for bound in BUCKETS_S], np.int64)
 def start(st: State, slot: int) -> None:
     """Gives work to an idle replica that has some."""
     preempted = extend(st, slot)
-    budget = prefill(st, slot, st.slot[slot, s.BUDGET] - st.slot[slot, s.DECODING])
+    budget = prefill(st, slot, st.slot[slot, s.BUDGET] - st.slot[slot, s.DECODING] * (1 + st.slot[slot, s.DRAFTS]))
     while not preempted and budget > 0 and st.slot[slot, s.Q_HEAD] != NONE:
         if st.slot[slot, s.BATCH] >= st.slot[slot, s.MAX_RUNNING] or not admit(st, slot, budget):
             break
@@ -48,14 +48,37 @@ def start(st: State, slot: int) -> None:
 def iteration_ps(st: State, slot: int, decode: tuple[int, int], prefill: tuple[int, int]) -> int:
     """As `Times.iteration_ps`. `decode`: sequences and KV tokens; `prefill`: tokens and attention."""
     (decoding, kv), (tokens, attention) = decode, prefill
-    n = decoding + tokens
-    memory_ps = min(st.slot[slot, s.A0] + st.slot[slot, s.A1] * n, st.slot[slot, s.CAP])
-    compute_ps = st.slot[slot, s.B0] + st.slot[slot, s.B1] * n
-    time_ps = max(memory_ps, compute_ps) + st.slot[slot, s.FIXED]
-    if tokens:
-        time_ps += st.slot[slot, s.P0] + st.slot[slot, s.P1] * attention + st.slot[slot, s.P2] * tokens
-        return int(time_ps + st.slot[slot, s.MIXED_C1] * decoding + st.slot[slot, s.MIXED_C2] * kv)
-    return int(time_ps + st.slot[slot, s.C0] + st.slot[slot, s.C1] * decoding + st.slot[slot, s.C2] * kv)
+    verified = decoding * (1 + st.slot[slot, s.DRAFTS])
+    spared_ps = 0
+    if not tokens or st.slot[slot, s.DRAFTS]:
+        alone_ps = dense_ps(st, slot, verified) + st.slot[slot, s.C0] + st.slot[slot, s.C1] * decoding
+        step_ps = (alone_ps << GAIN_BITS) // st.slot[slot, s.GAIN]
+        if not tokens:
+            return int(step_ps + st.slot[slot, s.C2] * kv)
+        spared_ps = alone_ps - step_ps
+    time_ps = dense_ps(st, slot, verified + tokens) + st.slot[slot, s.P0]
+    time_ps += st.slot[slot, s.P1] * attention + st.slot[slot, s.P2] * tokens
+    return int(time_ps + st.slot[slot, s.MIXED_C1] * decoding + st.slot[slot, s.MIXED_C2] * kv - spared_ps)
+
+
+@compiled
+def dense_ps(st: State, slot: int, tokens: int) -> int:
+    memory_ps = st.slot[slot, s.A0] + st.slot[slot, s.A1] * tokens
+    if st.slot[slot, s.EXPERTS] > 0:
+        memory_ps += experts_ps(st.slot[slot, s.EXPERTS], st.slot[slot, s.SPARED], tokens)
+    return int(max(memory_ps, st.slot[slot, s.B0] + st.slot[slot, s.B1] * tokens) + st.slot[slot, s.FIXED])
+
+
+@compiled
+def experts_ps(experts: int, spared: int, tokens: int) -> int:
+    """As `times.experts_ps`."""
+    left = 1 << SPARED_BITS
+    while tokens:
+        if tokens & 1:
+            left = left * spared >> SPARED_BITS
+        spared = spared * spared >> SPARED_BITS
+        tokens >>= 1
+    return int((experts >> 10) * ((1 << SPARED_BITS) - left) >> (SPARED_BITS - 10))
 
 
 @compiled
@@ -88,9 +111,9 @@ def extend(st: State, slot: int) -> bool:
 def prefill(st: State, slot: int, budget: int) -> int:
     """Work for prompts that are not computed yet; answers what is left of the budget."""
     for i in range(st.slot[slot, s.DECODING], st.slot[slot, s.BATCH]):
-        work = min(left_of(st, slot, i), budget)
+        work = min(left_of(st, slot, i), max(budget, 0))
         st.batch[slot, s.WORK, i] = work
-        budget -= work
+        budget -= 1 + st.slot[slot, s.DRAFTS] if work > 0 and like_decoding(st, slot, i) else work
     return budget
 
 

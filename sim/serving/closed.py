@@ -11,11 +11,16 @@ ROUNDS: Final = 10
 SPREAD: Final = 0.2
 
 
-def closed_loop(clients: int, prompt: int, output: int, seed: int = 0, rounds: int = ROUNDS) -> Turns:
-    """All clients begin at once, as the tools do; output lengths spread by a fifth, or all would stay in step for ever.
+def closed_loop(clients: int, prompt: int, output: int, seed: int = 0, requests: int | None = None) -> Turns:
+    """`requests` in all, ten a client if not told; with fewer than clients some of those never come.
+
+    All clients begin at once, as the tools do; output lengths spread by a fifth, or all would stay in step for ever.
 
     Prompts share nothing: an equal one is another one to the prefix cache, because a context only grows.
     """
+    requests = ROUNDS * clients if requests is None else requests
+    clients = min(clients, requests)
+    rounds = -(-requests // clients)
     n = clients * rounds
     first = np.arange(n) % rounds == 0
     spread = stream(seed, "closed-loop").uniform(1 - SPREAD, 1 + SPREAD, n)

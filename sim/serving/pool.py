@@ -16,6 +16,7 @@ BUCKETS_S: Final = (
     *(120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0),
 )
 PS_PER_US: Final = 1_000_000
+NO_LIMIT: Final = 2**62
 
 
 class Status(IntEnum):
@@ -27,7 +28,7 @@ class Status(IntEnum):
     RUNNING = 3
     DONE = 4
     DROPPED = 5  #: its replica was killed
-    REFUSED = 6  #: longer than the engine's context
+    REFUSED = 6  #: longer than the engine's context, or one more than it takes
 
 
 class Counter(IntEnum):
@@ -58,11 +59,14 @@ class Shape:
     max_running: int  # vLLM --max-num-seqs
     token_budget: int  # vLLM --max-num-batched-tokens
     context_tokens: int  # vLLM --max-model-len
+    max_requests: int = NO_LIMIT  # running and waiting; one more is refused
 
     def __post_init__(self) -> None:
-        """As vLLM, which refuses to start otherwise: each request that decodes needs a token of every iteration."""
-        if self.token_budget < self.max_running:
-            raise ValueError(f"token_budget {self.token_budget} is below max_running {self.max_running}")
+        """As vLLM, which refuses to start otherwise: each request that decodes needs tokens of every iteration."""
+        needed = self.max_running * (1 + self.times.drafts)
+        if self.token_budget < needed:
+            drafts = f" x {1 + self.times.drafts}" if self.times.drafts else ""
+            raise ValueError(f"token_budget {self.token_budget} is below max_running {self.max_running}{drafts}")
 
 
 @dataclass(frozen=True, slots=True)

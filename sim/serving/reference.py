@@ -149,7 +149,8 @@ class ReferencePool:
         replica.counters[Counter.ARRIVED] += 1
         self._times["routed"][row] = self.now_ps
         whole = self._prompt[row] + self._output[row]
-        refused = whole > replica.shape.context_tokens or blocks(whole) > replica.shape.kv_blocks
+        shape = replica.shape
+        refused = whole > shape.context_tokens or blocks(whole) > shape.kv_blocks or replica.load >= shape.max_requests
         self._status[row] = Status.REFUSED if refused else Status.QUEUED
         if session != NO_SESSION:
             self._move(session, -1 if refused else slot)
@@ -200,7 +201,7 @@ class ReferencePool:
             if i >= len(replica.batch):
                 break
             work.append((running, tokens))
-            budget -= tokens
+            budget -= 1 + shape.times.drafts if running.decodes else tokens
             i += 1
         while not preempted and replica.queue and budget > 0 and len(replica.batch) < shape.max_running:
             admitted = self._admit(slot, replica, replica.queue[0])

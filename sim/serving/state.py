@@ -42,9 +42,11 @@ USED, READY, FREE, CACHED, HELD_BLOCKS, Q_HEAD, Q_TAIL, Q_LEN, BATCH, DECODING =
 ENDS, STARTED, BUSY, STEPS, BASE, SLOPE, ITERATION, KV, FIRST_FINISH, SESSIONS = range(10, 20)
 LRU_HEAD, LRU_TAIL, IS_TOUCHED, NEXT_TOUCHED = range(20, 24)
 SHAPE: Final = 24
-A0, A1, CAP, B0, B1, C0, C1, C2, MIXED_C1, MIXED_C2, P0, P1, P2, FLOOR, FIXED = range(SHAPE, SHAPE + 15)
-KV_BLOCKS, MAX_RUNNING, BUDGET, CONTEXT = range(SHAPE + 15, SHAPE + 19)
-PHASES: Final = SHAPE + 19  # BLOCK_TOKENS of them: decoding places by START modulo BLOCK_TOKENS
+A0, A1, EXPERTS, SPARED, B0, B1, C0, C1, C2, MIXED_C1, MIXED_C2, P0, P1, P2, FLOOR, FIXED, DRAFTS, GAIN = range(
+    SHAPE, SHAPE + 18
+)
+KV_BLOCKS, MAX_RUNNING, BUDGET, CONTEXT, MAX_REQUESTS = range(SHAPE + 18, SHAPE + 23)
+PHASES: Final = SHAPE + 23  # BLOCK_TOKENS of them: decoding places by START modulo BLOCK_TOKENS
 COUNTS: Final = PHASES + BLOCK_TOKENS
 SLOT_COLUMNS: Final = COUNTS + COUNTERS
 # plain integers, because machine code wants those
@@ -69,7 +71,8 @@ class State(NamedTuple):
 
 
 def shape_row(shape: Shape) -> list[int]:
-    return [*astuple(shape.times), shape.kv_blocks, shape.max_running, shape.token_budget, shape.context_tokens]
+    limits = [shape.kv_blocks, shape.max_running, shape.token_budget, shape.context_tokens, shape.max_requests]
+    return [*astuple(shape.times), *limits]
 
 
 def initial(turns: Turns, slots: int, places: int) -> State:

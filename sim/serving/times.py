@@ -1,12 +1,17 @@
 """How long one iteration of an engine takes: a model of twelve numbers per GPU, model and tensor parallelism.
 
-    t = max(min(a0 + a1 N, cap), b0 + b1 N)                              dense layers: memory-bound or compute-bound
+    t = max(a0 + a1 N + experts (1 - spared^N), b0 + b1 N)               dense layers: memory-bound or compute-bound
       + L (c0 + c1 B + c2 KV)            or  mix L (c1 B + c2 KV)        decode attention, alone or beside prefill
       + L (p0 + p1 sum max(chunk, floor) (ctx + chunk/2) + p2 sum chunk) prefill attention
       + head + host
 
-N tokens in the iteration, B sequences that decode, KV tokens that they attend to, L layers. `cap` is for mixtures of
-experts: with more tokens more experts are read, until all are. Kept in whole picoseconds.
+With speculative decoding (Leviathan et al., "Fast inference from transformers via speculative decoding", ICML 2023)
+each sequence has its drafts verified beside its next token, and an iteration yields `gain` tokens of it. A step stays
+one token of each sequence: the part of it that is decoding is divided by the gain, what prompts add to it is not.
+
+N tokens in the iteration, B sequences that decode, KV tokens that they attend to, L layers. A mixture of experts reads
+those that some token wants: a token spares an expert with probability `spared`, so N of them read 1 - spared^N of all.
+Kept in whole picoseconds.
 """
 
 import tomllib
@@ -19,9 +24,23 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 BLOCK_TOKENS: Final = 16  # vLLM's block size on GPUs
-NO_CAP_MS: Final = 1e6  # a quarter of an hour: no iteration lasts so long
+GAIN_BITS: Final = 10  # of the fraction in which `gain` is kept
+SPARED_BITS: Final = 20  # of the fraction in which `spared` is kept
 _MIB: Final = 1 << 20
 Basis = Literal["calibrated", "interpolated", "roofline"]
+
+
+def experts_ps(experts: int, spared: int, tokens: int) -> int:
+    """The experts' time x (1 - spared^tokens), in whole numbers so that machine code and Python agree."""
+    if experts == 0:
+        return 0
+    left = 1 << SPARED_BITS
+    while tokens:
+        if tokens & 1:
+            left = left * spared >> SPARED_BITS
+        spared = spared * spared >> SPARED_BITS
+        tokens >>= 1
+    return (experts >> 10) * ((1 << SPARED_BITS) - left) >> (SPARED_BITS - 10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +49,8 @@ class Times:
 
     a0: int
     a1: int
-    cap: int
+    experts: int  #: all of them read; 0 for dense models
+    spared: int  #: in units of 2^-SPARED_BITS: the share of the experts that one token does not use
     b0: int
     b1: int
     c0: int
@@ -43,19 +63,38 @@ class Times:
     p2: int
     floor: int  #: tokens; a shorter prefill chunk costs as much as this one
     fixed: int  #: head + host
+    drafts: int = 0  #: tokens that are verified beside each sequence's next one
+    gain: int = 1 << GAIN_BITS  #: in units of 2^-GAIN_BITS: tokens of a sequence that an iteration yields
 
     def iteration_ps(self, decoding: int, kv_tokens: int, chunks: Iterable[tuple[int, int]] = ()) -> int:
         """`chunks`: (tokens, context before them) of each prefill in the iteration."""
-        tokens, attention, prefilled = decoding, 0, 0
+        verified, attention, prefilled = decoding * (1 + self.drafts), 0, 0
         for chunk, context in chunks:
-            tokens += chunk
             prefilled += chunk
             attention += max(chunk, self.floor) * (2 * context + chunk)
-        time_ps = max(min(self.a0 + self.a1 * tokens, self.cap), self.b0 + self.b1 * tokens) + self.fixed
-        if prefilled:
-            time_ps += self.p0 + self.p1 * attention + self.p2 * prefilled
-            return time_ps + self.mixed_c1 * decoding + self.mixed_c2 * kv_tokens
-        return time_ps + self.c0 + self.c1 * decoding + self.c2 * kv_tokens
+        alone_ps = self._dense_ps(verified) + self.c0 + self.c1 * decoding
+        step_ps = (alone_ps << GAIN_BITS) // self.gain
+        if not prefilled:
+            return step_ps + self.c2 * kv_tokens
+        time_ps = self._dense_ps(verified + prefilled) + self.p0 + self.p1 * attention + self.p2 * prefilled
+        return time_ps + self.mixed_c1 * decoding + self.mixed_c2 * kv_tokens - (alone_ps - step_ps)
+
+    def _dense_ps(self, tokens: int) -> int:
+        memory_ps = self.a0 + self.a1 * tokens + experts_ps(self.experts, self.spared, tokens)
+        return max(memory_ps, self.b0 + self.b1 * tokens) + self.fixed
+
+    def speculative(self, drafts: int, acceptance: float, draft_ps: int) -> "Times":
+        """`acceptance`: of a draft, if those before it were; `draft_ps`: to make one, of the whole batch."""
+        gain = round(sum(acceptance**i for i in range(drafts + 1)) * (1 << GAIN_BITS))
+        c2 = (self.c2 << GAIN_BITS) // gain
+        return replace(
+            self,
+            fixed=self.fixed + drafts * draft_ps,
+            c2=c2,
+            mixed_c2=max(0, self.mixed_c2 - (self.c2 - c2)),
+            drafts=drafts,
+            gain=gain,
+        )
 
     def on_share(self, memory: Fraction, compute: Fraction) -> "Times":
         """On a part of the GPU: memory-bound terms grow by 1/memory, compute-bound ones by 1/compute.
@@ -70,7 +109,7 @@ class Times:
             self,
             **{
                 name: slower(getattr(self, name), memory)
-                for name in ("a0", "a1", "cap", "c1", "c2", "mixed_c1", "mixed_c2")
+                for name in ("a0", "a1", "experts", "c1", "c2", "mixed_c1", "mixed_c2")
             },
             **{name: slower(getattr(self, name), compute) for name in ("b0", "b1", "p1", "p2")},
         )
@@ -113,13 +152,14 @@ def parse(text: str) -> Engine:
     times = Times(
         a0=_ps(dense["memory"][0], ms),
         a1=_ps(dense["memory"][1], ms),
-        cap=_ps(dense.get("cap", NO_CAP_MS), ms),
+        experts=_ps(dense.get("experts", 0.0), ms),
+        spared=round(dense.get("spared", 0.0) * (1 << SPARED_BITS)),
         b0=_ps(dense["compute"][0], ms),
         b1=_ps(dense["compute"][1], ms),
         c0=_ps(decode["fixed"], per_layer),
         c1=_ps(decode["per_sequence"], per_layer),
         c2=_ps(decode["per_kv_token"], per_layer),
-        mixed_c1=_ps(decode["per_sequence"] * mix, per_layer),
+        mixed_c1=_ps(decode.get("mixed_per_sequence", decode["per_sequence"] * mix), per_layer),
         mixed_c2=_ps(decode["per_kv_token"] * mix, per_layer),
         p0=_ps(prefill["fixed"], per_layer),
         p1=_ps(prefill["per_token_pair"] / 2, per_layer),

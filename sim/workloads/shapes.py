@@ -75,6 +75,49 @@ def arrivals(random: np.random.Generator, points: Sequence[Point], duration_s: f
     return np.asarray(candidates[kept])
 
 
+def renewal(
+    random: np.random.Generator, times_s: NDArray[np.float64], rates_per_s: NDArray[np.float64], cv: float
+) -> NDArray[np.float64]:
+    """Ascending arrivals between the first and the last of `times_s`, at a rate that is straight between them.
+
+    Gaps are Gamma with coefficient of variation `cv` in the time in which the rate is 1 (time rescaling: Brown et al.
+    2002, eq. 2), so that 1 is a Poisson process, more comes in clumps, and the mean follows the rate.
+    """
+    steps = np.diff(times_s) * (rates_per_s[1:] + rates_per_s[:-1]) / 2
+    area = np.concatenate([[0.0], np.cumsum(steps)])
+    gaps = gamma_gaps(random, cv, float(area[-1]))
+    instants = np.cumsum(gaps)
+    return _straight(instants[instants < area[-1]], area, times_s, rates_per_s)
+
+
+def gamma_gaps(random: np.random.Generator, cv: float, total: float) -> NDArray[np.float64]:
+    """Gaps of mean 1 that reach beyond `total`; the first is cut at a random place, as someone who looks in sees it."""
+    shape, parts, sum_ = 1 / cv**2, list[NDArray[np.float64]](), 0.0
+    while sum_ <= total:
+        count = 16 + int((total - sum_) + 4 * cv * np.sqrt(total - sum_ + 1))
+        parts.append(random.gamma(shape, 1 / shape, count))
+        if len(parts) == 1:
+            parts[0][0] *= random.uniform()
+        sum_ += float(parts[-1].sum())
+    return np.concatenate(parts)
+
+
+def _straight(
+    areas: NDArray[np.float64],
+    area: NDArray[np.float64],
+    times_s: NDArray[np.float64],
+    rates_per_s: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Where the integral of the rate reaches each of `areas`."""
+    i = np.searchsorted(area, areas, side="right") - 1
+    i = np.minimum(i, len(times_s) - 2)
+    left, rate = areas - area[i], rates_per_s[i]
+    slope = (rates_per_s[i + 1] - rate) / (times_s[i + 1] - times_s[i])
+    root = np.sqrt(np.maximum(rate**2 + 2 * slope * left, 0.0))
+    found = np.minimum(times_s[i] + 2 * left / np.maximum(rate + root, 1e-300), times_s[i + 1])
+    return np.asarray(np.maximum.accumulate(found))  # where the rate is next to 0 the last digits are lost
+
+
 def ordered(points: Sequence[Point]) -> None:
     """Raises `ValueError` where instants do not ascend."""
     for before, after in pairwise(points):

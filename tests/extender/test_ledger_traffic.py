@@ -130,3 +130,47 @@ def test_what_if_nodes_are_compared_by_what_was_learnt_and_teach_nothing() -> No
     filter_objects(made, demand("u1"), objects, NOW_S)
     filter_objects(made, demand("u1"), objects, NOW_S)
     assert made.traffic.mix == {SMALL: 1}
+
+
+def test_pods_that_the_api_shows_without_a_place_wait_until_they_ask_are_bound_or_gone() -> None:
+    made = ledger(ONE)
+    made.replace_pods([pod(uid) for uid in ("u1", "u2", "u3", "u4")], NOW_S)
+    assert sum(made.traffic.waiting) == 4
+    place(made, "u1")
+    assert sum(made.traffic.waiting) == 3
+    made.put_pod(bound("u2", 3))
+    made.drop_pod("u3")
+    assert sum(made.traffic.waiting) == 1
+    filter_nodes(made, demand("u4"), ["n0"], NOW_S)
+    assert sum(made.traffic.waiting) == 0, "it is being placed now"
+    made.put_pod(pod("u4"))
+    assert sum(made.traffic.waiting) == 1, "it found no place, and waits again"
+    made.replace_pods([], NOW_S)
+    assert sum(made.traffic.waiting) == 0
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"ask": {"mode": "luck"}}, id="a demand that cannot be read"),
+        pytest.param({"containers": [{"name": "main"}]}, id="nothing of ours asked for"),
+        pytest.param({"gates": [{"name": "quota"}]}, id="held back by a scheduling gate"),
+    ],
+)
+def test_who_cannot_ask_does_not_wait(fields: dict[str, Any]) -> None:
+    made, gates = ledger(ONE), fields.pop("gates", None)
+    shown = pod("u1", **fields)
+    if gates:
+        shown["spec"]["schedulingGates"] = gates
+    made.put_pod(shown)
+    assert made.traffic.waiting == ()
+
+
+def test_who_holds_a_place_does_not_wait_whatever_a_late_watch_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = ledger(ONE)
+    place(made, "u1")
+    made.put_pod(pod("u1"))
+    assert sum(made.traffic.waiting) == 0
+    monkeypatch.setattr(module, "MAX_WAITING", 1)
+    made.replace_pods([pod("u2"), pod("u3")], NOW_S)
+    assert sum(made.traffic.waiting) == 1, "what is remembered is bounded"

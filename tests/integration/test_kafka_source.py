@@ -1,6 +1,7 @@
 """The source against a real Kafka, its numbers beside those of kafka-consumer-groups."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -148,7 +149,10 @@ async def test_what_cannot_be_asked_is_missing(broker: Kafka) -> None:
 
 
 @pytest.mark.parametrize("sasl", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
-async def test_logins(broker: Kafka, certificates: Certificates, tmp_path: Path, sasl: str) -> None:
+async def test_logins(
+    broker: Kafka, certificates: Certificates, tmp_path: Path, caplog: pytest.LogCaptureFixture, *, sasl: str
+) -> None:
+    caplog.set_level(logging.DEBUG)
     by_tls = sasl != "PLAIN"
     address = [broker.sasl_tls if by_tls else broker.sasl]
     secured = {"tls": True, "ca_file": str(certificates.ca)} if by_tls else {}
@@ -159,6 +163,8 @@ async def test_logins(broker: Kafka, certificates: Certificates, tmp_path: Path,
         assert "not this one" not in why
         written(tmp_path, password=PASSWORD)
         assert await why_missing(source, "gone", "workers") == "there is no such topic"
+    assert "not this one" not in caplog.text
+    assert PASSWORD not in caplog.text
 
 
 async def test_by_tls_the_broker_must_be_who_it_says(broker: Kafka, tmp_path: Path) -> None:

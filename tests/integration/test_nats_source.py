@@ -1,5 +1,7 @@
 """The source against a real NATS with JetStream, its numbers beside those of the server's monitoring endpoint."""
 
+import logging
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,7 +10,9 @@ from typing import Any
 import pytest
 
 from scaler.signals.reading import ReadingName
+from tests.e2e.parts.certificates import Certificates
 from tests.e2e.parts.nats import ADMIN, ADMIN_PASSWORD, PASSWORD, USER, Nats
+from tests.e2e.parts.nats_accounts import account_with_user
 from tests.e2e.parts.tools import brokers_or_skip
 from tests.integration.places import backlog, fails, read, source_of, subject_of, values, why_missing, written
 
@@ -33,17 +37,17 @@ def settings_of(server: Nats, folder: Path) -> dict[str, object]:
 
 
 @asynccontextmanager
-async def admin(server: Nats) -> AsyncIterator[Any]:
-    client = await nats.connect(server.url, user=ADMIN, password=ADMIN_PASSWORD)
+async def admin(server: Nats, **login: Any) -> AsyncIterator[Any]:  # noqa: ANN401  # as nats-py has it
+    client = await nats.connect(server.url, **(login or {"user": ADMIN, "password": ADMIN_PASSWORD}))
     try:
         yield client.jetstream()
     finally:
         await client.close()
 
 
-async def fill(server: Nats, messages: int, *, taken: int) -> None:
+async def fill(server: Nats, messages: int, *, taken: int, **login: Any) -> None:  # noqa: ANN401  # as above
     """A stream of tasks, of which the consumer `workers` has got the first and acknowledged none."""
-    async with admin(server) as stream:
+    async with admin(server, **login) as stream:
         await stream.add_stream(name="tasks", subjects=["tasks.>"])
         for number in range(messages):
             await stream.publish("tasks.new", str(number).encode())
@@ -89,7 +93,10 @@ async def test_what_is_not_there_is_missing(
         assert why in await why_missing(source, stream, consumer)
 
 
-async def test_wrong_credentials_are_said_and_not_shown(server: Nats, tmp_path: Path) -> None:
+async def test_wrong_credentials_are_said_and_not_shown(
+    server: Nats, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
     await fill(server, 1, taken=0)
     settings = {**settings_of(server, tmp_path), **written(tmp_path, password="not this one")}
     async with source_of(settings) as source:
@@ -98,6 +105,8 @@ async def test_wrong_credentials_are_said_and_not_shown(server: Nats, tmp_path: 
         assert "not this one" not in why
         written(tmp_path, password=PASSWORD)
         assert (await values(source, WORKERS))[ReadingName.BACKLOG] == 1
+    assert "not this one" not in caplog.text
+    assert PASSWORD not in caplog.text
 
 
 async def test_a_server_that_is_down_comes_back_after_a_restart(server: Nats, tmp_path: Path) -> None:
@@ -120,3 +129,38 @@ async def test_a_server_that_says_nothing_is_given_up_and_asked_anew(server: Nat
         assert await fails(source, WORKERS) == "no answer within 1 s"  # at the connection, now
         server.resume()
         assert (await values(source, WORKERS))[ReadingName.BACKLOG] == 1
+
+
+async def test_a_token_over_tls(tmp_path: Path) -> None:
+    brokers_or_skip("nats-server")
+    certificates = Certificates(tmp_path / "pki")
+    pair = certificates.issue("nats", common_name="localhost", hosts=("localhost", "127.0.0.1"))
+    server = Nats(tmp_path, login='authorization { token: "opensesame" }', tls=pair)
+    settings = {"kind": "nats", "servers": [server.url], **written(tmp_path, token="opensesame")}
+    try:
+        server.up()
+        context = ssl.create_default_context(cafile=certificates.ca)
+        await fill(server, 2, taken=0, token="opensesame", tls=context)
+        async with source_of({**settings, "ca_file": str(certificates.ca)}) as source:
+            assert await values(source, WORKERS) == {"backlog": 2, "taken": 0}
+        async with source_of(settings) as source:
+            assert "CERTIFICATE_VERIFY_FAILED" in await fails(source, WORKERS)
+    finally:
+        server.kill()
+
+
+async def test_a_file_of_credentials(tmp_path: Path) -> None:
+    brokers_or_skip("nats-server")
+    file = tmp_path / "user.creds"
+    server = Nats(tmp_path, login=account_with_user(file))
+    settings = {"kind": "nats", "servers": [server.url], "credentials_file": str(file)}
+    try:
+        server.up()
+        await fill(server, 3, taken=1, user_credentials=str(file))
+        async with source_of(settings) as source:
+            assert await values(source, WORKERS) == {"backlog": 2, "taken": 1}
+        account_with_user(file)  # of another operator
+        async with source_of(settings) as source:
+            assert "uthorization" in await fails(source, WORKERS)
+    finally:
+        server.kill()

@@ -1,6 +1,7 @@
 """The source against a real RabbitMQ, its numbers beside rabbitmqctl's."""
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -139,13 +140,18 @@ async def test_more_queues_than_a_page_holds(node: Rabbitmq, tmp_path: Path, mon
     assert {type(readings[ReadingName.BACKLOG]) for readings in found} == {Sample}
 
 
-async def test_wrong_credentials_are_said_and_not_shown(node: Rabbitmq, tmp_path: Path) -> None:
+async def test_wrong_credentials_are_said_and_not_shown(
+    node: Rabbitmq, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
     node.declare("tasks")
     settings = {**settings_of(node, tmp_path), **written(tmp_path, password="not this one")}
     async with source_of(settings) as source:
         assert await fails(source, subject_of("tasks")) == "refused our credentials (HTTP status 401)"
         written(tmp_path, password=PASSWORD)
         assert isinstance(await backlog(source, "tasks"), Sample)
+    assert "not this one" not in caplog.text
+    assert PASSWORD not in caplog.text
 
 
 async def test_a_server_that_says_nothing_is_given_up_and_asked_anew(node: Rabbitmq, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The source against real Redis servers, its numbers beside redis-cli's."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -131,7 +132,10 @@ async def test_a_command_that_the_user_may_not_give_is_missing(redis: Redis, tmp
         assert "no permissions to run the 'llen' command" in await why_missing(source, "jobs")
 
 
-async def test_wrong_credentials_are_said_and_not_shown(redis: Redis, tmp_path: Path) -> None:
+async def test_wrong_credentials_are_said_and_not_shown(
+    redis: Redis, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
     settings = {**settings_of(redis, tmp_path), **written(tmp_path, password="not this one")}
     async with source_of(settings) as source:
         why = await fails(source, subject_of("jobs"))
@@ -140,6 +144,8 @@ async def test_wrong_credentials_are_said_and_not_shown(redis: Redis, tmp_path: 
         written(tmp_path, password=PASSWORD)  # renewed: read again for the next connection
         redis.cli("RPUSH", "jobs", "a")
         assert (await values(source, subject_of("jobs")))[ReadingName.BACKLOG] == 1
+    assert "not this one" not in caplog.text
+    assert PASSWORD not in caplog.text
 
 
 async def test_a_server_that_is_down_comes_back_after_a_restart(redis: Redis, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from scaler.signals.reading import Missing, Reading, ReadingName, Sample
 
 WHOSE = Whose(namespace="agents", scaled_object="chat", trigger="0123abcd")
 DECISION = Decision(replicas=5, active=True, steps=(Step("queue", 3, 5, "5 wait"),), current=3, hpa=5)
-READINGS: dict[str, Reading] = {ReadingName.QUEUE: Sample(5.0, 90.0), ReadingName.RUNNING: Missing("no series")}
+READINGS: dict[str, Reading] = {ReadingName.QUEUE: Sample(5.0, 90.0, pods=3), ReadingName.RUNNING: Missing("no series")}
 
 
 def test_an_evaluation_is_one_event_with_its_whole_story() -> None:
@@ -26,6 +26,7 @@ def test_an_evaluation_is_one_event_with_its_whole_story() -> None:
             "current": 3,
             "hpa": 5,
             "readings": {"queue": 5.0, "running": "missing: no series"},
+            "samples": {"queue": {"at_s": 90.0, "pods": 3}},
             "steps": ["queue: 3 -> 5 (5 wait)"],
             "took_s": 0.0123,
         }

@@ -1,7 +1,7 @@
-"""Faults of the pages that pods serve: whatever befalls a family, nothing is scaled below what was wanted before.
+"""Faults of pages, from the text to the decision: nothing is scaled below what was wanted before the fault.
 
-Pages of two pods go through the reader, the recipes and the evaluation, tick by tick; then one family (or one pod)
-suffers a fault, and goes on suffering it. Stabilization is off, so that nothing but the doubt holds the replicas.
+test_fault_matrix.py does so for observations; here pages of two pods go through the reader first. One family (or one
+pod) suffers a fault, and goes on suffering it. Stabilization is off: nothing but the doubt holds the replicas.
 """
 
 import re
@@ -14,7 +14,7 @@ import pytest
 from scaler.evaluate import NO_PAST, Decision, evaluate
 from scaler.signals.compute import Window, reading
 from scaler.signals.observed import Observation, Workload, living
-from scaler.signals.reading import Missing, Reading, ReadingName, Sample
+from scaler.signals.reading import Reading, ReadingName, Sample
 from scaler.signals.recipes import RECIPES
 from scaler.sources.exposition import NOBODY, Page
 from scaler.sources.presets import load
@@ -27,12 +27,8 @@ VLLM: Final = load()["vllm"]
 PODS: Final = ("chat-0", "chat-1")
 
 POLICIES: Final[Mapping[str, Mapping[str, str]]] = {
-    "queue, in requests": {"policy": "queue", "queuePerReplica": "4"},
-    "queue, in seconds": {"policy": "queue", "queuePerReplica": "10s", "slotsPerReplica": "8"},
-    "sessions": {"policy": "sessions", "sessionsPerReplica": "4"},
+    "queue in seconds": {"policy": "queue", "queuePerReplica": "10s", "slotsPerReplica": "8"},
     "tokens": {"policy": "tokens", "tokensPerSecondPerReplica": "100"},
-    "latency": {"policy": "latency", "p95Target": "30s", "slotsPerReplica": "8"},
-    "kv": {"policy": "kv", "kvUsagePerReplica": "0.5"},
     "composite": {
         "queuePerReplica": "4",
         "sessionsPerReplica": "4",
@@ -88,12 +84,10 @@ def lines(text: str, family: str, change: Callable[[str, str], str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`text`: what becomes of a pod's page. `late_s`: how much later than they are its answers are stamped."""
+    """`text`: what a pod's page becomes, None where it does not answer. `both`: on all pods, or the first alone."""
 
-    text: Callable[[str, str], str | None] = lambda page, _: page
+    text: Callable[[str, str], str | None]
     both: bool = True
-    late_s: float = 0.0
-    cluster: bool = True
 
 
 def told(value: str) -> Fault:
@@ -118,15 +112,11 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "the page is another engine's": Fault(lambda *_: "tgi_queue_size 0\n"),
     "one pod is silent": Fault(lambda *_: None, both=False),
     "all pods are silent": Fault(lambda *_: None),
-    "one pod's clock is a little ahead": Fault(both=False, late_s=10.0),
-    "one pod's answers are from yesterday": Fault(both=False, late_s=-86_400.0),
-    "one pod's answers are from tomorrow": Fault(both=False, late_s=86_400.0),
-    "the cluster is not readable": Fault(cluster=False),
 }
 
 
-def follow(trigger: Trigger, fault: Fault | None, family: str, since: int = BEFORE - 3) -> list[Decision]:
-    """Decisions of each tick from `since` on; `fault` from tick BEFORE on."""
+def follow(trigger: Trigger, fault: Fault | None, family: str) -> list[Decision]:
+    """Decisions of the last ticks; `fault` from tick BEFORE on."""
     reader = Page(VLLM, of_gateway=False)
     seen: dict[str, list[Observation]] = {pod: [] for pod in (*PODS, "ghost-0")}
     past, decisions = NO_PAST, []
@@ -136,28 +126,24 @@ def follow(trigger: Trigger, fault: Fault | None, family: str, since: int = BEFO
             hit = fault if fault is not None and tick >= BEFORE and (n == 0 or fault.both) else None
             text = page(tick) if hit is None else hit.text(page(tick), family)
             if text is not None:
-                told = reader.observations(text, now_s + (hit.late_s if hit is not None else 0.0))
+                told = reader.observations(text, now_s)
                 seen[pod].extend(told[NOBODY] for _ in (0,) if NOBODY in told)
         if tick == 0:  # a pod that went before all this; its answer lingers
             seen["ghost-0"] = [reader.observations(page(99), now_s)[NOBODY]]
-        if tick < since:
+        if tick < BEFORE - 3:
             continue
-        readings = read(trigger, seen, now_s, cluster=fault is None or fault.cluster or tick < BEFORE)
-        decision, past = evaluate(trigger, readings, now_s, past)
+        decision, past = evaluate(trigger, read(trigger, seen, now_s), now_s, past)
         decisions.append(decision)
     return decisions
 
 
-def read(
-    trigger: Trigger, seen: Mapping[str, list[Observation]], now_s: float, *, cluster: bool
-) -> Mapping[str, Reading]:
+def read(trigger: Trigger, seen: Mapping[str, list[Observation]], now_s: float) -> Mapping[str, Reading]:
     pods, _ = living(seen, set(PODS))
     workload = Workload(pods=pods, lazy=VLLM.lazy, up=VLLM.up)
     window = Window(now_s, trigger.window_s, trigger.max_age_s, trigger.p95_target_s)
     wanted = sorted(trigger.wanted() & RECIPES.keys())
     readings: dict[str, Reading] = {name: reading(VLLM.ways(name), workload, window) for name in wanted}
-    counts: Reading = Sample(2.0, now_s) if cluster else Missing("Kubernetes API: not reachable")
-    return {**readings, ReadingName.REPLICAS: counts, ReadingName.READY: counts}
+    return {**readings, ReadingName.REPLICAS: Sample(2.0, now_s), ReadingName.READY: Sample(2.0, now_s)}
 
 
 @pytest.fixture(scope="module", params=list(POLICIES))
@@ -180,14 +166,3 @@ def test_a_fault_never_lowers(trigger: Trigger, fault: str) -> None:
         assert before is not None
         for decision in decisions[-AFTER:]:
             assert decision.replicas is None or decision.replicas >= before, (family, decision.steps)
-
-
-@pytest.mark.parametrize("policy", list(POLICIES))
-def test_a_restart_of_every_engine_never_lowers_within_the_stabilization(policy: str) -> None:
-    """Counters begin anew; what was not scraped is lost to the rates, and the window of decisions outlasts it."""
-    trigger = Trigger.parse({**POLICIES[policy], "stabilizationDown": "120s"})
-    restarted = Fault(lambda text, _: page(int(float(text.split("prompt_tokens_total")[1].split()[1]) / 6000) - BEFORE))
-    decisions = follow(trigger, restarted, "", since=0)
-    before = decisions[BEFORE - 1].replicas
-    assert not [step for step in decisions[BEFORE - 1].steps if step.rule == "warm-up"]
-    assert all((decision.replicas or 0) >= (before or 0) for decision in decisions[BEFORE:])

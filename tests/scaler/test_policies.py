@@ -38,6 +38,14 @@ def rules(recommendation: Recommendation) -> list[str]:
     return [step.rule for step in recommendation.steps]
 
 
+def test_full_caches_keep_as_many_as_are_seen() -> None:
+    usage = {ReadingName.KV_USAGE: Sample(1.2, 0, pods=4), ReadingName.READY: Sample(4, 0)}
+    calm = KV.recommend(View(readings=dict(view({"preemptions_per_s": 0}).readings) | usage))
+    full = KV.recommend(View(readings=dict(view({"preemptions_per_s": 0.1}).readings) | usage))
+    assert (calm.replicas, full.replicas) == (2, 4)
+    assert "put back for want of it on 4 pods" in full.steps[0].why
+
+
 @pytest.mark.parametrize(
     ("policy", "known", "want", "doubts"),
     [
@@ -158,6 +166,12 @@ REST = {"queue": 0, "running": 0}
         pytest.param({"arrivals_per_s": 1e9, "service_s": 1e9, **REST}, MAX_REPLICAS, None, id="absurd load: bounded"),
         pytest.param(
             {"arrivals_per_s": 3, "service_s": 1.5, "p95_s": 5, **REST}, 2, ["latency"], id="P95 as expected: no word"
+        ),
+        pytest.param(
+            {"arrivals_per_s": 3, "service_s": 1.5, "p95_s": 5, "oldest_wait_s": 20, **REST},
+            3,
+            ["latency", "p95-check"],
+            id="P95 of those that ended as expected, and one has waited for longer",
         ),
         pytest.param(
             {"arrivals_per_s": 3, "service_s": 1.5, "p95_s": 9, **REST},

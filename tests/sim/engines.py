@@ -6,7 +6,7 @@ from dataclasses import asdict
 import numpy as np
 from hypothesis import strategies as st
 
-from sim.serving.pool import Shape
+from sim.serving.pool import NO_LIMIT, Shape
 from sim.serving.times import Times
 from sim.serving.turns import NO_SESSION, Turns
 
@@ -15,7 +15,8 @@ UNIT_PS = 1_000_000_000  # a millisecond
 SLOW_GROWTH = Times(
     a0=5 * UNIT_PS,
     a1=UNIT_PS // 100,
-    cap=6 * UNIT_PS,
+    experts=UNIT_PS // 2,
+    spared=(1 << 20) * 15 // 16,
     b0=UNIT_PS,
     b1=UNIT_PS // 30,
     c0=UNIT_PS // 5,
@@ -31,10 +32,13 @@ SLOW_GROWTH = Times(
 )
 
 
+SPECULATIVE = SLOW_GROWTH.speculative(2, 0.7, UNIT_PS // 9)
+
+
 def constant(iteration_ps: int) -> Times:
     """Every iteration takes the same time, whatever is in it."""
     nothing = dict.fromkeys(asdict(SLOW_GROWTH), 0)
-    return Times(**(nothing | {"a0": iteration_ps, "cap": iteration_ps, "floor": 1}))
+    return Times(**(nothing | {"a0": iteration_ps, "floor": 1, "gain": SLOW_GROWTH.gain}))
 
 
 def shape(
@@ -44,8 +48,9 @@ def shape(
     max_running: int = 4,
     token_budget: int = 24,
     context: int = 10_000,
+    max_requests: int = NO_LIMIT,
 ) -> Shape:
-    return Shape(times, kv_blocks, max_running, token_budget, context)
+    return Shape(times, kv_blocks, max_running, token_budget, context, max_requests)
 
 
 def turns(rows: Sequence[tuple[int, int, int, int, bool]]) -> Turns:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 import sim.serving
 from sim.serving.compiled import CompiledPool
-from sim.serving.pool import Pool, Shape
+from sim.serving.pool import NO_LIMIT, Pool, Shape
 from sim.serving.reference import ReferencePool
 from sim.serving.turns import Turns
-from tests.sim.engines import UNIT_PS, constant, loads, shape
+from tests.sim.engines import SPECULATIVE, UNIT_PS, constant, loads, shape
 
 ACTIONS = st.lists(
     st.tuples(st.sampled_from(["add", "drain", "remove", "read"]), st.integers(0, 30), st.integers(0, 3)), max_size=12
@@ -26,6 +26,13 @@ SHAPES = st.builds(
     max_running=st.integers(1, 5),
     token_budget=st.integers(5, 64),
     times=st.sampled_from([shape().times, constant(UNIT_PS), constant(UNIT_PS // 2)]),
+    max_requests=st.sampled_from([NO_LIMIT, NO_LIMIT, 1, 4]),
+) | st.builds(
+    shape,
+    kv_blocks=st.integers(11, 30),
+    max_running=st.integers(1, 5),
+    token_budget=st.integers(15, 64),
+    times=st.just(SPECULATIVE),
 )
 
 

@@ -1,6 +1,7 @@
 """The MIG packing lab: streams, the optimum, both kinds of run, and the command."""
 
 import json
+from dataclasses import replace
 from functools import cache
 from itertools import combinations_with_replacement, product
 from typing import Any
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from extender.placement import catalog
 from extender.placement.masks import tables
+from extender.placement.scorers import DEFAULT
 from sim.cli import app
 from sim.migpack.lab import CONTESTANTS, Fleet, Row, fixed_set, with_departures
 from sim.migpack.mixes import MIXES, MixError, Workload, plain
@@ -23,7 +25,7 @@ UNIFORM = Workload.of("a100-80", "uniform")
 
 
 def sim(*args: str) -> Any:  # noqa: ANN401
-    return CliRunner().invoke(app, ["mig", *args])
+    return CliRunner().invoke(app, ["pack", *args])
 
 
 # ---- what is asked for -----------------------------------------------------------------------------------------
@@ -150,8 +152,13 @@ def test_slice_value_opens_fewer_gpus_than_first_fit() -> None:
 # ---- the command -----------------------------------------------------------------------------------------------
 
 
+def test_default_is_the_scorer_that_the_extender_uses() -> None:
+    ours, same = (with_departures(UNIFORM, name, 2, 3, 1.0) for name in ("default", DEFAULT))
+    assert replace(ours, scorer=DEFAULT) == same
+
+
 def test_rows_as_json() -> None:
-    args = ("--gpus", "3", "--mix", "bimodal", "--seeds", "1,3-4", "--scorers", "best-fit", "--json")
+    args = ("--gpus", "3", "--mix", "bimodal", "--seeds", "1,3-4", "--scorers", "best-fit", "--json", "-")
     ran = sim(*args)
     assert ran.exit_code == 0
     rows = json.loads(ran.stdout)["results"]
@@ -188,15 +195,18 @@ def test_one_seed_has_no_error() -> None:
 @pytest.mark.parametrize(
     ("args", "why"),
     [
-        pytest.param(("--mix", "odd"), "--mix 'odd'", id="a mix"),
-        pytest.param(("--scorers", "luck"), "--scorers 'luck'", id="a scorer"),
-        pytest.param(("--model", "t4"), "--model", id="a model that cannot be cut"),
-        pytest.param(("--model", "a30"), "want uniform", id="a mix that is not for this model"),
-        pytest.param(("--seeds", "4-1"), "--seeds '4-1'", id="a range that ends before it begins"),
-        pytest.param(("--seeds", "x"), "--seeds 'x'", id="no number"),
+        pytest.param(("--mix", "odd"), "no such mix: odd; there are uniform", id="a mix"),
+        pytest.param(("--mix", ","), "no such mix: ','", id="no mix at all"),
+        pytest.param(("--mix", "all", "--scorers", "luck"), "no such scorer: luck; there are default", id="a scorer"),
+        pytest.param(("--mix", "all", "--model", "t4"), "--model", id="a model that cannot be cut"),
+        pytest.param(("--mix", "all", "--model", "a30"), "want uniform", id="a mix that is not for this model"),
+        pytest.param(("--mix", "all", "--seeds", "4-1"), "upwards (got '4-1')", id="a range downwards"),
+        pytest.param(("--mix", "all", "--seeds", "x"), "(got 'x')", id="no number"),
+        pytest.param(("--mix", "all", "--nodes", __file__), "--mix: makes its own", id="a mix and files"),
+        pytest.param(("--pods", __file__), "want --nodes FILE and --pods FILE", id="pods without nodes"),
     ],
 )
 def test_wrong_usage_is_refused_before_anything_runs(args: tuple[str, ...], why: str) -> None:
-    ran = CliRunner(env={"COLUMNS": "400", "TERM": "dumb"}).invoke(app, ["mig", *args])
+    ran = CliRunner(env={"COLUMNS": "400", "TERM": "dumb"}).invoke(app, ["pack", *args])
     assert ran.exit_code == 2
     assert why in " ".join(ran.output.split())

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from sim.cli import app
 from sim.scenario import bundled, load
+from sim.serving.pool import NO_LIMIT
 from sim.serving.turns import NO_SESSION, PS_PER_S
 from sim.strict import ConfigError, parse
 from sim.workloads import WORKLOADS, agents, azure, poisson
@@ -27,6 +28,30 @@ def faults_of(tmp_path: Path, text: str) -> list[str]:
 
 def line_of(text: str, part: str) -> int:
     return next(i for i, line in enumerate(text.splitlines(), 1) if part in line)
+
+
+FULL = """
+sharing: {by: time-slicing, interference: none}
+loss: {meanLife: 2d, notice: 2m}
+percentageOfNodesToScore: 50
+provisioning: {batch: 1s, emptyAfter: 5m}
+"""
+
+
+def test_everything_can_be_said(tmp_path: Path) -> None:
+    engine = "maxNumSeqs: 32\n  maxRequests: 40\n  speculative: {tokens: 3, acceptance: 0.8, draft: 1ms}"
+    text = AGENTS.replace("maxNumSeqs: 32", engine)
+    text = text.replace("cluster:\n", "cluster:\n" + "".join(f"  {line}\n" for line in FULL.split("\n") if line))
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    yaml = load(path).yaml
+    plain = load(bundled()["agents"]).yaml
+    assert yaml.engine.entry.times.drafts == 3
+    assert yaml.engine.entry.times.iteration_ps(8, 1000) < plain.engine.entry.times.iteration_ps(8, 1000)
+    assert (yaml.engine.limits.max_requests, plain.engine.limits.max_requests) == (40, NO_LIMIT)
+    assert (yaml.cluster.sharing.by, yaml.cluster.percentage_of_nodes_to_score) == ("time-slicing", 50)
+    assert yaml.cluster.loss is not None
+    assert (yaml.cluster.loss.mean_life, plain.cluster.loss) == (172_800.0, None)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +113,27 @@ def line_of(text: str, part: str) -> int:
             id="demand",
         ),
         pytest.param("slicewise.dev/gpu-slice", "cpu", "pod:", "pod: asks for no GPU", id="no demand"),
+        pytest.param(
+            "maxNumSeqs: 32",
+            "maxNumSeqs: 32\n  speculative: {tokens: 4, acceptance: 1.5}",
+            "speculative",
+            "engine.speculative.acceptance: input should be less than or equal to 1",
+            id="accepted more often than always",
+        ),
+        pytest.param(
+            "maxNumBatchedTokens: 2048",
+            "maxNumBatchedTokens: 128\n  speculative: {tokens: 4, acceptance: 0.5}",
+            "engine:",
+            "engine: maxNumBatchedTokens 128 is below 160, which maxNumSeqs needs to decode",
+            id="no places for drafts",
+        ),
+        pytest.param(
+            "{count: 2,",
+            "{count: 2, maxCount: 1,",
+            "maxCount",
+            "maxCount 1 is below count",
+            id="fewer nodes at most than at first",
+        ),
         pytest.param(
             'sessionsPerReplica: "4"',
             'sessionPerReplica: "4"',

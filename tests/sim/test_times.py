@@ -6,9 +6,9 @@ import pytest
 
 from extender.placement import catalog as gpus
 from extender.placement.allocation import Allocation, ContainerGrants, Grant, MigSlice, MpsShare, WholeGpu
-from sim.cluster.placed import EngineFitError, Limits, shape_of, share_of
+from sim.cluster.placed import EngineFitError, Limits, Sharing, shape_of, share_of
 from sim.serving.pool import Shape
-from sim.serving.times import load
+from sim.serving.times import SPARED_BITS, experts_ps, load
 from tests.sim.engines import SLOW_GROWTH
 
 H100 = load()["h100-80-llama-3.1-8b"]
@@ -47,6 +47,42 @@ def test_an_iteration_grows_with_everything_in_it() -> None:
     assert SLOW_GROWTH.iteration_ps(4, 401, [(100, 0)]) > base
     assert SLOW_GROWTH.iteration_ps(4, 400, [(101, 0)]) > base
     assert SLOW_GROWTH.iteration_ps(4, 400, [(100, 1)]) > base
+
+
+def test_all_experts_are_read_in_the_end() -> None:
+    """One token reads its own, a crowd all; between them the expected number of distinct ones."""
+    mixture = load()["h100-80-gpt-oss-120b-tp4"].times
+    for tokens in (1, 2, 7, 64, 1000):
+        wanted = mixture.experts * (1 - (mixture.spared / 2**SPARED_BITS) ** tokens)
+        assert experts_ps(mixture.experts, mixture.spared, tokens) == pytest.approx(wanted, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("drafts", "acceptance", "gain"),
+    [
+        pytest.param(0, 0.9, 1.0, id="nothing drafted: as before"),
+        pytest.param(4, 0.0, 1.0, id="nothing accepted: the sure token"),
+        pytest.param(4, 0.8, 3.3616, id="1 + 0.8 + 0.64 + 0.512 + 0.4096"),
+        pytest.param(3, 1.0, 4.0, id="all accepted"),
+    ],
+)
+def test_drafts_that_are_accepted_shorten_the_step(drafts: int, acceptance: float, gain: float) -> None:
+    """Leviathan et al., equation 1: (1 - a^(k+1)) / (1 - a) tokens an iteration, which has all drafts in it."""
+    draft_ps = 1_000_000
+    times = SLOW_GROWTH.speculative(drafts, acceptance, draft_ps)
+    batch, kv = 3, 300
+    widest = SLOW_GROWTH.iteration_ps(batch * (1 + drafts), 0) - SLOW_GROWTH.c1 * batch * drafts
+    whole = widest + SLOW_GROWTH.c2 * kv + drafts * draft_ps
+    assert times.iteration_ps(batch, kv) == pytest.approx(whole / gain, rel=2e-3)
+    mixed = times.iteration_ps(batch, kv, [(40, 8)])
+    assert mixed - times.iteration_ps(batch, kv) > 0
+    if drafts == 0:
+        assert times == SLOW_GROWTH
+
+
+def test_drafts_need_their_places_in_the_budget() -> None:
+    with pytest.raises(ValueError, match="token_budget 11 is below max_running 4 x 3"):
+        Shape(SLOW_GROWTH.speculative(2, 0.5, 0), 10, 4, 11, 100)
 
 
 def test_every_engine_of_the_catalog_is_complete() -> None:
@@ -96,6 +132,23 @@ def test_mps_shares_slow_each_other() -> None:
     half = shape_of(A100, LIMITS, granted(MpsShare("GPU-0", 40960, 50)), GPU)
     assert half.times.a0 == round(A100.times.a0 * 1.2)
     assert half.times.b0 == A100.times.b0 * 2
+
+
+@pytest.mark.parametrize(
+    ("sharing", "memory", "compute"),
+    [
+        pytest.param(Sharing(interference="none"), 1, 4, id="beside each other, undisturbed: the percentage alone"),
+        pytest.param(Sharing(interference="table"), 1.6, 4, id="as measured: 0.2 more for each of three others"),
+        pytest.param(Sharing(interference="pessimistic"), 4, 4, id="all read all the time"),
+        pytest.param(Sharing("time-slicing", "none"), 4, 4, id="by turns"),
+        pytest.param(Sharing("time-slicing", "table"), 4.2, 4.2, id="by turns, with what switching costs"),
+    ],
+)
+def test_what_four_that_share_a_gpu_do_to_one_another(sharing: Sharing, memory: float, compute: float) -> None:
+    quarter = shape_of(A100, LIMITS, granted(MpsShare("GPU-0", 40960, 25)), GPU, sharing).times
+    assert quarter.a0 == pytest.approx(A100.times.a0 * memory, rel=1e-6)
+    assert quarter.b1 == pytest.approx(A100.times.b1 * compute, rel=1e-6)
+    assert quarter.fixed == A100.times.fixed, "the host is another machine"
 
 
 def test_an_engine_without_room_is_refused() -> None:

@@ -171,3 +171,41 @@ def test_a_broken_balance_stops_the_run(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(laws, "_overlaps", lambda _: 1)
     with pytest.raises(laws.BrokenLawError, match=r"no slice is held twice: 1 is not 0"):
         run(tmp_path, lambda _: None, duration="1m")
+
+
+def nodes(value: dict[str, Any], **fields: object) -> None:
+    value["cluster"]["nodes"] = [{"gpu": "a100-80", "gpusPerNode": 1, "mode": "mig", **fields}]
+
+
+QUICK = {"launch": {"p50": "40s", "p90": "40s"}, "registration": {"p50": "20s", "p90": "20s"}}
+
+
+def test_nodes_come_for_pods_that_wait_and_go_when_they_are_empty(tmp_path: Path) -> None:
+    def change(value: dict[str, Any]) -> None:
+        scaled_object(value, {"minReplicaCount": 1}, {"policy": "queue", "queuePerReplica": "2"})
+        nodes(value, count=1, maxCount=4)
+        value["cluster"]["provisioning"] = QUICK | {"gpuReady": {"p50": "60s", "p90": "60s"}, "emptyAfter": "2m"}
+
+    load_ = rates(("0m", 2), ("4m", 200), ("12m", 200), ("13m", 1))
+    report = run(tmp_path, change, duration="40m", workload=load_)
+    assert report.replicas.most > 2, "one node has room for two"
+    assert max(report.time_line.ready) > 2
+    assert report.gpus.provisioned_h > 40 / 60 + 0.05, "more than the first node"
+    assert report.gpus.provisioned_h < 4 * 40 / 60 - 0.5, "and not all of them all the time"
+    assert report.requests.done == report.requests.arrived
+
+
+@pytest.mark.parametrize("notice", ["0s", "1m"])
+def test_a_lost_node_takes_its_pods_with_it_and_all_come_again(tmp_path: Path, notice: str) -> None:
+    def change(value: dict[str, Any]) -> None:
+        scaled_object(value, {"minReplicaCount": 4, "maxReplicaCount": 4}, {"policy": "queue", "queuePerReplica": "8"})
+        nodes(value, count=3)
+        value["cluster"]["loss"] = {"meanLife": "20m", "notice": notice}
+        value["cluster"]["provisioning"] = QUICK
+
+    report = run(tmp_path, change, duration="1h", workload=rates(("0m", 60)), startReplicas=4)
+    assert report.starts.count > 4, "what was lost was started anew"
+    assert report.replicas.most == 4
+    assert report.gpus.provisioned_h < 3
+    if notice == "0s":
+        assert report.requests.dropped > 0, "requests went with the node"

@@ -26,6 +26,7 @@ def parse(text: str) -> GpuModel:
                 memory_mib=p["memory_mib"],
                 starts=tuple(p["starts"]),
                 max_count=p["max_count"],
+                id=p["id"],
             )
             for p in document.get("profile", ())
         ),

@@ -26,4 +26,4 @@ SCORERS: Final[Mapping[str, Scorer]] = MappingProxyType(
         "unweighted": Unweighted(),
     }
 )
-DEFAULT: Final = "fragmentation"
+DEFAULT: Final = "slice-value"

@@ -5,8 +5,9 @@ While pods come and go, a state m is worth sum_k price_k * (room_k(m) + share_k 
   D_k = 1 + p_k * N / 2 for N running instances: the demand of half a lifetime;
   drained_k(m) is room_k as it is expected a quarter of a lifetime ahead if pods only leave.
 While the fleet only fills, what counts is W(m), the free cells that are expected to stay free: each arrival of profile
-k comes to one of the 1 + R_k open GPUs that fit it with the same chance, and the arrivals end at a small rate. A GPU
-that nobody uses wastes nothing: opening it costs W after, not W after less W before.
+k comes to one of the 1 + R_k open GPUs that fit it with the same chance, and the arrivals end at a rate of one in as
+many as are expected: the pods that wait now, where there are such. A GPU that nobody uses wastes nothing: opening it
+costs W after, not W after less W before.
 Between the two the turnover weighs: departures against arrivals, as they were seen.
 """
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from extender.placement.masks import Tables
 from extender.placement.scorers.base import Floats, Shares, ties, where_fits
 from extender.placement.scorers.fragmentation import Fragmentation
-from extender.placement.traffic import NO_TRAFFIC, Traffic
+from extender.placement.traffic import NO_TRAFFIC, Coming, Traffic
 
 # Chosen on simulated A100 fleets; docs/mig.md says how much each of them matters.
 SIZE_EXPONENT: Final = 2.0  # slices lost with the pod, times slices that a copy protects
@@ -29,7 +30,6 @@ HORIZON_LIFETIMES: Final = 0.5  # of demand counted against the supply
 DRAIN_RATE: Final = 4.0  # per lifetime: looks a quarter of a lifetime ahead
 LARGEST_SHARE: Final = 0.2  # of drained room, for the largest profiles: whole GPUs rarely come back
 OTHERS_SHARE: Final = 0.8
-END_OFFSET: Final = 100.0  # arrivals expected to follow: as many as are remembered, and these
 
 _OTHERS: Final = Fragmentation()
 
@@ -55,7 +55,7 @@ class SliceValue:
             value = worth(static, counts / counts.sum(), census)
             price += weight * (value[:, None] - value[after])
         if weight < 1:
-            waste = expected_waste(static, tables.free, counts, census)
+            waste = expected_waste(static, tables.free, traffic.coming(tables), census)
             opened = np.where(np.arange(tables.states) == tables.empty, 0.0, waste)
             price += (1 - weight) / tables.cells * (static.size[profile] + waste[after] - opened[:, None])
         return where_fits(tables, profile, price * tables.model.memory_mib / 1024 + ties(tables, profile))
@@ -80,13 +80,13 @@ def worth(static: _Static, mix: Floats, census: NDArray[np.int64]) -> Floats:  #
 
 
 def expected_waste(
-    static: _Static, free: NDArray[np.int16], counts: Floats, census: NDArray[np.int64]
+    static: _Static, free: NDArray[np.int16], coming: Coming, census: NDArray[np.int64]
 ) -> Floats:  # (s,)
     """W: cells of each state that are expected to be free when the arrivals end, each pod at its best place."""
     opened = census.copy()
     opened[0] = 0  # nobody waits for a GPU that is not in use
-    chance = counts / counts.sum() / (1 + opened @ (static.room > 0))
-    end = 1 / (counts.sum() + END_OFFSET)
+    chance = coming.slices / max(float(coming.slices.sum()), 1.0) / (1 + opened @ (static.room > 0))
+    end = 1 / max(coming.total, 1.0)
     waste = np.full(len(free) + 1, np.inf)  # the last: does not fit
     for states, after in static.levels:
         best = waste[after].min(axis=2)

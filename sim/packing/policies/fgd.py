@@ -18,10 +18,10 @@ from sim.packing.spr.rollout import Streams
 
 
 def fgd_tables(trace: Trace) -> Tables:
-    mix = mix_of_counts(trace.classes, trace.counts(), TYPICAL_COVERAGE)
+    mix = mix_of_counts(trace.classes, trace.counts(), TYPICAL_COVERAGE, memory=False)
     none, few, reals = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int32), np.zeros(0)
-    streams = Streams(np.zeros((1, 2), dtype=np.int64), few, few, few, few, few, reals)
-    prices = Prices(Groups(none, none, none, none, none), reals, reals)
+    streams = Streams(np.zeros((1, 2), dtype=np.int64), few, few, few, few, few, few, few, reals)
+    prices = Prices(Groups(none, none, none, none, none, none, reals), reals, reals)
     return Tables(by_fragmentation=True, typical=typical_pods(mix), streams=streams, prices=prices)
 
 
@@ -30,7 +30,7 @@ class FgdRun:
 
     def __init__(self, experiment: Experiment, _seed: int) -> None:
         self._arrivals = experiment.class_of_arrival
-        self._desk = new_desk(experiment.nodes, experiment.trace.classes)
+        self._desk = new_desk(experiment.nodes, experiment.trace.classes, memory=False)
         self._tables = fgd_tables(experiment.trace)
         self.placement = nothing_placed(self._arrivals.size)
 

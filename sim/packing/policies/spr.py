@@ -84,6 +84,7 @@ class Spr:
             types.mix.gpu_count[several],
             types.mix.kind_mask[several],
             types.mix.cpu_milli[several],
+            types.groups.memory_mib[several],
             np.maximum(1.0, COPY_STEP * copies[several]),
         )
         return price_table(types, price), watch

@@ -44,14 +44,18 @@ class MixLearner:
 def _prior(nodes: Nodes) -> tuple[IntArray, FloatArray]:
     """Expected pods as class rows, and how many of each.
 
-    Parts of a GPU with half of the cluster's CPU per GPU, one GPU of each kind of node by name, and a whole node of
-    each size above one GPU.
+    Parts of a GPU with half of the cluster's CPU and memory per GPU, one GPU of each kind of node by name, and a whole
+    node of each size above one GPU.
     """
-    cpu_per_gpu = int(nodes.cpu_milli.sum() // nodes.gpu_count.sum())
-    parts = [(cpu_per_gpu * milli // (2 * GPU_MILLI), 0, milli, 1, ANY_KIND_MASK) for milli in SIZES_GPU_MILLI]
-    named = [(cpu_per_gpu // 2, 0, GPU_MILLI, 1, 1 << int(kind)) for kind in np.unique(nodes.kind_id)]
-    sizes = np.unique(np.stack([nodes.cpu_milli, nodes.gpu_count], axis=1), axis=0)
-    whole = [(int(cpu), 0, GPU_MILLI, int(gpus), ANY_KIND_MASK) for cpu, gpus in sizes if gpus > 1]
+    gpus = 2 * int(nodes.gpu_count.sum())
+    cpu_milli, memory_mib = int(nodes.cpu_milli.sum()) // gpus, int(nodes.memory_mib.sum()) // gpus
+    parts = [
+        (cpu_milli * milli // GPU_MILLI, memory_mib * milli // GPU_MILLI, milli, 1, ANY_KIND_MASK)
+        for milli in SIZES_GPU_MILLI
+    ]
+    named = [(cpu_milli, memory_mib, GPU_MILLI, 1, 1 << int(kind)) for kind in np.unique(nodes.kind_id)]
+    sizes = np.unique(np.stack([nodes.cpu_milli, nodes.memory_mib, nodes.gpu_count], axis=1), axis=0)
+    whole = [(int(cpu), int(memory), GPU_MILLI, int(n), ANY_KIND_MASK) for cpu, memory, n in sizes if n > 1]
     belief = [
         *([SIZE_PODS / len(parts)] * len(parts)),
         *([NAMED_KIND_PODS / len(named)] * len(named)),

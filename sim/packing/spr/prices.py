@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -21,10 +22,12 @@ class Groups(NamedTuple):
     kind_mask: IntArray
     start: IntArray  # [groups + 1]: first type of each group
     cpu_milli: IntArray  # of each type
+    memory_mib: IntArray  # of each type; 1 where none is asked for, which never binds
+    cpu_per_mib: FloatArray  # of each group: CPU over memory of its pods, in milli per MiB
 
 
 class Prices(NamedTuple):
-    """Prefix sums over the types, so that pricing a state needs one search a group."""
+    """Prefix sums over the types, so that pricing a state needs one search a group of types of one GPU."""
 
     groups: Groups
     price_before: FloatArray  # [types + 1]: prices of the types before
@@ -44,10 +47,15 @@ class GpuTypes:
 
 
 def gpu_types(mix: Mix) -> GpuTypes:
-    order = np.lexsort((mix.cpu_milli, mix.kind_mask, mix.gpu_milli, mix.gpu_count))
+    order = np.lexsort((mix.memory_mib, mix.cpu_milli, mix.kind_mask, mix.gpu_milli, mix.gpu_count))
     order = order[mix.gpu_count[order] > 0]
     sorted_mix = Mix(
-        mix.cpu_milli[order], mix.gpu_milli[order], mix.gpu_count[order], mix.kind_mask[order], mix.share[order]
+        mix.cpu_milli[order],
+        mix.memory_mib[order],
+        mix.gpu_milli[order],
+        mix.gpu_count[order],
+        mix.kind_mask[order],
+        mix.share[order],
     )
     keys = np.stack([sorted_mix.gpu_milli, sorted_mix.gpu_count, sorted_mix.kind_mask], axis=1)
     opens = np.ones(order.size, dtype=np.bool_)
@@ -55,7 +63,15 @@ def gpu_types(mix: Mix) -> GpuTypes:
     first = np.flatnonzero(opens)
     columns = [np.ascontiguousarray(keys[first, column]) for column in range(3)]
     start = np.append(first, order.size).astype(np.int64)
-    return GpuTypes(Groups(columns[0], columns[1], columns[2], start, sorted_mix.cpu_milli), sorted_mix)
+    memory_mib = np.maximum(sorted_mix.memory_mib, 1)
+    cpu_per_mib = np.array(
+        [
+            float(sorted_mix.share[a:b] @ sorted_mix.cpu_milli[a:b]) / float(sorted_mix.share[a:b] @ memory_mib[a:b])
+            for a, b in pairwise(start)
+        ]
+    )
+    groups = Groups(columns[0], columns[1], columns[2], start, sorted_mix.cpu_milli, memory_mib, cpu_per_mib)
+    return GpuTypes(groups, sorted_mix)
 
 
 @compiled
@@ -74,14 +90,22 @@ def gpu_copies(milli: int, wanted: int, gpus: IntArray) -> int:
 
 
 @compiled
+def hosted(groups: Groups, k: int, cpu_milli: int, memory_mib: int, held: int) -> float:
+    """Copies of type k, of several GPUs, on a node whose GPUs hold `held`."""
+    copies = min(cpu_milli / groups.cpu_milli[k], memory_mib / groups.memory_mib[k])
+    return min(copies, float(held)) if copies >= 1.0 else 0.0
+
+
+@compiled
 def count_copies(cluster: Cluster, groups: Groups, copies: FloatArray, gpus: IntArray) -> None:
     """Add to `copies` A_k: how many pods of each type the whole cluster holds now, each type taken alone.
 
-    A node holds min(CPU / c_k, what its GPUs hold). The first is not rounded, but of a type of several GPUs a node with
-    less CPU than one pod holds none.
+    A node holds min(CPU / c_k, what its GPUs hold), where CPU that has no memory beside it does not count. The first is
+    not rounded. Of a type of several GPUs it is min(CPU / c_k, memory / mem_k, GPUs), and a node with less than one pod
+    asks for holds none.
     """
     for node in range(cluster.cpu_free_milli.size):
-        cpu_milli = cluster.cpu_free_milli[node]
+        cpu_milli, memory_mib = cluster.cpu_free_milli[node], cluster.memory_free_mib[node]
         for gpu in range(8):
             gpus[gpu] = cluster.gpu_free_milli[node, gpu]
         sort_descending(gpus)
@@ -93,10 +117,12 @@ def count_copies(cluster: Cluster, groups: Groups, copies: FloatArray, gpus: Int
             held = gpu_copies(groups.milli[g], groups.gpu_count[g], gpus)
             if held == 0:
                 continue
+            useful_milli = min(float(cpu_milli), memory_mib * groups.cpu_per_mib[g])
             for k in range(groups.start[g], groups.start[g + 1]):
-                if groups.gpu_count[g] > 1 and groups.cpu_milli[k] > cpu_milli:
-                    break
-                copies[k] += min(held, cpu_milli / groups.cpu_milli[k])
+                if groups.gpu_count[g] == 1:
+                    copies[k] += min(float(held), useful_milli / groups.cpu_milli[k])
+                else:
+                    copies[k] += hosted(groups, k, cpu_milli, memory_mib, held)
 
 
 def excess_prices(share: FloatArray, request_milli: FloatArray, copies: FloatArray, free_milli: float) -> FloatArray:
@@ -139,6 +165,7 @@ def guard_prices(types: GpuTypes, copies: FloatArray, arrivals_left: float, pods
     for k in np.flatnonzero((mix.gpu_count > 1) & (copies > 0)):
         rivals = (
             (mix.cpu_milli >= mix.cpu_milli[k])
+            & (mix.memory_mib >= mix.memory_mib[k])
             & (mix.gpu_milli >= mix.gpu_milli[k])
             & (mix.gpu_count >= mix.gpu_count[k])
             & ((mix.kind_mask & ~mix.kind_mask[k]) == 0)
@@ -155,7 +182,7 @@ def price_table(types: GpuTypes, price: FloatArray) -> Prices:
 
 
 @compiled
-def _first_above(values: IntArray, begin: int, end: int, limit: int) -> int:
+def _first_above(values: IntArray, begin: int, end: int, limit: float) -> int:
     """The first position in values[begin:end], ascending, whose value exceeds the limit."""
     while begin < end:
         middle = (begin + end) >> 1
@@ -167,9 +194,9 @@ def _first_above(values: IntArray, begin: int, end: int, limit: int) -> int:
 
 
 @compiled
-def priced_copies(prices: Prices, kind: int, cpu_milli: int, gpus: IntArray) -> float:
+def priced_copies(prices: Prices, kind: int, cpu_milli: int, memory_mib: int, gpus: IntArray) -> float:
     """sum_k price_k a_k(s), a_k counted as in `count_copies`; `gpus` descending."""
-    groups = prices.groups
+    groups, before = prices.groups, prices.price_before
     total = 0.0
     for g in range(groups.milli.size):
         if (groups.kind_mask[g] >> kind) & 1 == 0:
@@ -179,8 +206,11 @@ def priced_copies(prices: Prices, kind: int, cpu_milli: int, gpus: IntArray) -> 
             continue
         begin, end = groups.start[g], groups.start[g + 1]
         if groups.gpu_count[g] > 1:
-            end = _first_above(groups.cpu_milli, begin, end, cpu_milli)
-        split = min(end, _first_above(groups.cpu_milli, begin, end, cpu_milli // held))
-        total += held * (prices.price_before[split] - prices.price_before[begin])
-        total += cpu_milli * (prices.ratio_before[end] - prices.ratio_before[split])
+            for k in range(begin, end):
+                total += (before[k + 1] - before[k]) * hosted(groups, k, cpu_milli, memory_mib, held)
+            continue
+        useful_milli = min(float(cpu_milli), memory_mib * groups.cpu_per_mib[g])
+        split = _first_above(groups.cpu_milli, begin, end, useful_milli / held)
+        total += held * (before[split] - before[begin])
+        total += useful_milli * (prices.ratio_before[end] - prices.ratio_before[split])
     return total

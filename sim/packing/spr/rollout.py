@@ -16,15 +16,26 @@ class Streams(NamedTuple):
     gpu_milli: npt.NDArray[np.int32]
     gpu_count: npt.NDArray[np.int32]
     cpu_milli: npt.NDArray[np.int32]
+    memory_mib: npt.NDArray[np.int32]
     next_smaller: npt.NDArray[np.int32]  # the next position that asks for less per GPU
     cpu_floor: npt.NDArray[np.int32]  # the least CPU that is asked for from here to the stream's end
+    memory_floor: npt.NDArray[np.int32]  # and the least memory
     cpu_value: FloatArray  # [1]: milli-GPU per milli-CPU
 
 
-class Room(NamedTuple):
-    """What is free on a node: CPU, whole GPUs, and the free milli of those that are partly used."""
+class Free(NamedTuple):
+    """What is free on a node: CPU, memory, and the milli of each GPU in descending order."""
 
     cpu_milli: int
+    memory_mib: int
+    gpus: IntArray
+
+
+class Room(NamedTuple):
+    """What is free on a node: CPU, memory, whole GPUs, and the free milli of those that are partly used."""
+
+    cpu_milli: int
+    memory_mib: int
     whole: int
     partial: IntArray
     partial_count: int
@@ -52,15 +63,17 @@ def _share_gpu(partial: IntArray, count: int, milli: int, gpu: int) -> int:
 @compiled
 def _fill_stream(streams: Streams, begin: int, end: int, room: Room) -> float:
     """Value filled by one stream: each pod that fits is taken, one that shares a GPU on the fullest that holds it."""
-    cpu_milli, whole, partial, count = room
+    cpu_milli, memory_mib, whole, partial, count = room
     filled = 0.0
     i = begin
-    while i < end and cpu_milli >= streams.cpu_floor[i]:
+    while i < end and cpu_milli >= streams.cpu_floor[i] and memory_mib >= streams.memory_floor[i]:
         asked = streams.cpu_milli[i]
+        asked_mib = streams.memory_mib[i]
         milli = streams.gpu_milli[i]
         if milli == 0:
-            if cpu_milli >= asked:
+            if cpu_milli >= asked and memory_mib >= asked_mib:
                 cpu_milli -= asked
+                memory_mib -= asked_mib
                 filled += streams.cpu_value[0] * asked
             i += 1
             continue
@@ -69,26 +82,28 @@ def _fill_stream(streams: Streams, begin: int, end: int, room: Room) -> float:
             i = streams.next_smaller[i]
             continue
         wanted = streams.gpu_count[i]
-        if cpu_milli >= asked and (gpu >= 0 or whole >= wanted):
+        if cpu_milli >= asked and memory_mib >= asked_mib and (gpu >= 0 or whole >= wanted):
             whole -= wanted if gpu < 0 else 0
             if milli < 1000:
                 count = _share_gpu(partial, count, milli, gpu)
             cpu_milli -= asked
+            memory_mib -= asked_mib
             filled += milli * wanted
         i += 1
     return filled
 
 
 @compiled
-def rollout_milli(streams: Streams, kind: int, cpu_milli: int, gpus: IntArray, partial: IntArray) -> float:
-    """V(s): mean over the streams of the milli-GPU that they fill; `gpus` descending, `partial` scratch."""
+def rollout_milli(streams: Streams, kind: int, free: Free, partial: IntArray) -> float:
+    """V(s): mean over the streams of the milli-GPU that they fill; `partial` is scratch."""
+    gpus = free.gpus
     whole = 0
     while whole < 8 and gpus[whole] == 1000:
         whole += 1
     used = whole
     while used < 8 and gpus[used] > 0:
         used += 1
-    room = Room(cpu_milli, whole, partial, used - whole)
+    room = Room(free.cpu_milli, free.memory_mib, whole, partial, used - whole)
     stream_count = streams.start.shape[1] - 1
     filled = 0.0
     for r in range(stream_count):

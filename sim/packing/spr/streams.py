@@ -24,20 +24,23 @@ class NodeKinds:
     """An empty node of each kind: what a pod type may land on."""
 
     cpu_milli: IntArray
+    memory_mib: IntArray  # the most that a node of the kind has
     gpu_count: IntArray
 
 
 def node_kinds(nodes: Nodes) -> NodeKinds:
     count = int(nodes.kind_id.max()) + 1
-    cpu, gpus = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
+    cpu, memory, gpus = np.zeros((3, count), dtype=np.int64)
     cpu[nodes.kind_id], gpus[nodes.kind_id] = nodes.cpu_milli, nodes.gpu_count
-    return NodeKinds(cpu, gpus)
+    np.maximum.at(memory, nodes.kind_id, nodes.memory_mib)
+    return NodeKinds(cpu, memory, gpus)
 
 
 def _share_hosted(mix: Mix, kinds: NodeKinds) -> FloatArray:
     """[kind, type] the type's share of the pods, 0 where an empty node of the kind does not hold it."""
     holds = (
         (mix.cpu_milli <= kinds.cpu_milli[:, None])
+        & (mix.memory_mib <= kinds.memory_mib[:, None])
         & (mix.gpu_count <= kinds.gpu_count[:, None])
         & ((mix.kind_mask >> np.arange(kinds.cpu_milli.size)[:, None]) & 1 == 1)
     )
@@ -50,7 +53,7 @@ def sample_streams(mix: Mix, kinds: NodeKinds, seed: int) -> Streams:
     Types are sampled in order of their requests, so that similar ones are neighbours: a systematic sample is then a
     stratified one, and a small change of the mix moves few positions. In order of frequency each redraw was a new draw.
     """
-    order = np.lexsort((mix.kind_mask, mix.cpu_milli, mix.gpu_milli, mix.gpu_count))
+    order = np.lexsort((mix.kind_mask, mix.memory_mib, mix.cpu_milli, mix.gpu_milli, mix.gpu_count))
     request = mix.gpu_milli * mix.gpu_count
     # CPU-only pods are met by nodes of any size all the same.
     size = np.where(request[order] > 0, (kinds.gpu_count[:, None] / GPUS_PER_NODE_MAX) ** NODE_SIZE_POWER, 1.0)
@@ -75,15 +78,17 @@ def _stream_arrays(mix: Mix, types: IntArray, start: IntArray) -> Streams:
     milli = mix.gpu_milli[types].astype(np.int32)
     cpu = mix.cpu_milli[types].astype(np.int32)
     next_smaller = np.zeros(types.size, dtype=np.int32)
-    cpu_floor = cpu.copy()
+    memory = mix.memory_mib[types].astype(np.int32)
+    cpu_floor, memory_floor = cpu.copy(), memory.copy()
     for row in start:
         for begin, end in pairwise(row):
             for i in range(end - 1, begin - 1, -1):
                 after = i + 1
                 if after < end:
                     cpu_floor[i] = min(cpu_floor[i], cpu_floor[after])
+                    memory_floor[i] = min(memory_floor[i], memory_floor[after])
                 while after < end and milli[after] >= milli[i]:
                     after = next_smaller[after]
                 next_smaller[i] = after
     count = mix.gpu_count[types].astype(np.int32)
-    return Streams(start, milli, count, cpu, next_smaller, cpu_floor, np.array([CPU_VALUE]))
+    return Streams(start, milli, count, cpu, memory, next_smaller, cpu_floor, memory_floor, np.array([CPU_VALUE]))

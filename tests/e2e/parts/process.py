@@ -92,6 +92,8 @@ class Process:
         """SIGSTOP: from now on it answers nobody, its sockets stay open."""
         assert self._child is not None
         self._child.send_signal(signal.SIGSTOP)
+        # Until its last thread has heard of it, one of them may still answer.
+        os.waitid(os.P_PID, self._child.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         assert self._child is not None

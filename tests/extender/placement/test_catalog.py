@@ -10,15 +10,37 @@ from extender.placement import catalog
 from extender.placement.profile import profile_name
 
 FILES = sorted(f.name for f in resources.files(catalog).iterdir() if f.name.endswith(".toml"))
-NUMBER = re.compile(r"^(memory_mib|slices|size|starts|max_count|pci_devices) = ")
+NUMBER = re.compile(r"^(memory_mib|id|slices|size|starts|max_count|pci_devices) = ")
 
 
 def text(name: str) -> str:
     return (resources.files(catalog) / name).read_text("utf-8")
 
 
-def test_the_models_of_the_first_release_are_there() -> None:
-    assert {"a100-40", "a100-80", "h100-80", "a30", "rtx-pro-6000", "l40s", "l4", "t4"} <= set(catalog.load())
+def test_the_models_that_the_catalog_promises_are_there() -> None:
+    mig = {"a100-40", "a100-80", "a30", "h100-80", "h100-94", "h100-96", "h200", "gh200-96", "gh200-144"}
+    mig |= {"b200", "gb200", "b300", "gb300", "rtx-pro-6000"}
+    others = {"a10", "a40", "l4", "l40", "l40s", "t4", "v100-16", "v100-32"}
+    known = catalog.load()
+    assert set(known) == mig | others
+    assert {name for name, model in known.items() if model.profiles} == mig
+
+
+def test_models_of_eight_memory_slices_have_one_geometry() -> None:
+    """Media engines and memory differ between them, places do not (NVIDIA MIG User Guide)."""
+    grids = {
+        tuple(sorted((p.id, p.slices, p.size, p.starts, p.max_count) for p in model.profiles))
+        for model in catalog.load().values()
+        if model.compute_slices == 7
+    }
+    assert len(grids) == 1
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_ids_tell_the_profiles_of_a_model_apart(name: str) -> None:
+    profiles = catalog.parse(text(name)).profiles
+    assert len({p.id for p in profiles}) == len(profiles)
+    assert all(p.id is not None for p in profiles)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -51,7 +73,3 @@ def test_profiles_agree_with_their_names(name: str) -> None:
         assert p.max_count <= len(p.starts)
     assert len({p.name for p in model.profiles}) == len(model.profiles)
     assert model.compute_slices == max((p.slices for p in model.profiles), default=0)
-
-
-def test_models_without_mig_have_no_profiles() -> None:
-    assert [m.name for m in catalog.load().values() if not m.profiles] == ["l4", "l40s", "t4"]

@@ -13,8 +13,8 @@ from extender.placement.demand import Shape
 from extender.placement.masks import Tables, tables
 from extender.placement.profile import GpuModel, Mode, Placement
 from extender.placement.scorers import slice_value
-from extender.placement.scorers.slice_value import DRAIN_RATE, END_OFFSET, SliceValue, expected_waste, worth
-from extender.placement.traffic import NO_TRAFFIC, Traffic
+from extender.placement.scorers.slice_value import DRAIN_RATE, SliceValue, expected_waste, worth
+from extender.placement.traffic import NO_TRAFFIC, UNSEEN, Coming, Traffic
 
 MODELS = [m for m in catalog.load().values() if m.profiles]
 every_model = pytest.mark.parametrize("model", MODELS, ids=lambda m: m.name)
@@ -97,7 +97,7 @@ def test_expected_waste_is_its_plain_recursion(model: GpuModel) -> None:
     mix = counts / counts.sum()
     opened = [1, 2, grid.full]
     chance = [mix[k] / (1 + sum(bool(grid.room[s, k]) for s in opened)) for k in range(len(mix))]
-    end = 1 / (counts.sum() + END_OFFSET)
+    end = 1 / (counts.sum() + UNSEEN)
 
     @cache
     def waste(state: int) -> float:
@@ -109,7 +109,8 @@ def test_expected_waste_is_its_plain_recursion(model: GpuModel) -> None:
                 weight += chance[k]
         return float(total / weight)
 
-    got = expected_waste(slice_value._static(grid), grid.free, counts, found)
+    coming = Coming(counts, float(counts.sum() + UNSEEN))
+    got = expected_waste(slice_value._static(grid), grid.free, coming, found)
     assert got == pytest.approx([waste(s) for s in range(grid.states)])
 
 
@@ -152,7 +153,8 @@ def test_worth_and_waste_keep_their_bounds(model: GpuModel, seed: int) -> None:
     found = random.integers(0, 5, grid.states) * (random.random(grid.states) < 0.1)
     counts = NO_TRAFFIC.counts(grid) + random.integers(0, 50, len(grid.of_profile))
     value = worth(slice_value._static(grid), counts / counts.sum(), found)
-    waste = expected_waste(slice_value._static(grid), grid.free, counts, found)
+    coming = Coming(counts, float(counts.sum() + UNSEEN))
+    waste = expected_waste(slice_value._static(grid), grid.free, coming, found)
     assert (value >= 0).all()
     assert value.argmax() == grid.empty
     assert (waste >= 0).all()

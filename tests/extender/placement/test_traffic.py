@@ -8,7 +8,7 @@ from extender.placement import catalog
 from extender.placement.demand import Shape
 from extender.placement.masks import tables
 from extender.placement.profile import Mode
-from extender.placement.traffic import MAX_SHAPES, MIX_MEMORY, NO_TRAFFIC, Traffic
+from extender.placement.traffic import MAX_SHAPES, MIX_MEMORY, NO_TRAFFIC, UNSEEN, Traffic
 
 MODELS = catalog.load()
 A100 = tables(MODELS["a100-80"])
@@ -97,3 +97,27 @@ def test_the_rarest_shape_is_forgotten_when_there_are_too_many() -> None:
     assert len(traffic.mix) == MAX_SHAPES
     assert SMALL in traffic.mix
     assert WHOLE not in traffic.mix
+
+
+def test_pods_that_wait_are_what_is_expected_where_a_set_is_worked_off() -> None:
+    one, two = Shape(frozenset({Mode.MIG}), profile="1g.10gb"), Shape(frozenset({Mode.MIG}), profile="2g.20gb")
+    traffic = NO_TRAFFIC.wait(one, 300).wait(two, 40)
+    at_first = traffic.coming(A100)
+    assert at_first.total == pytest.approx(340 + NO_TRAFFIC.counts(A100).sum() + UNSEEN), (
+        "as many again, for all we know"
+    )
+    for _ in range(200):
+        traffic = traffic.wait(one, -1).place()
+    known = traffic.coming(A100)
+    assert known.total == pytest.approx(140, abs=0.01)
+    assert known.slices.sum() == pytest.approx(140, abs=0.01)
+    assert traffic.wait(one, -1000).waiting[0] == 0.0
+
+
+def test_pods_that_come_one_by_one_make_no_set() -> None:
+    one = Shape(frozenset({Mode.MIG}), profile="1g.10gb")
+    traffic = NO_TRAFFIC
+    for _ in range(50):
+        traffic = traffic.wait(one, 1).wait(one, -1).arrive(one, 1).place()
+    assert traffic.backlog == 0.0
+    assert traffic.coming(A100).total == pytest.approx(traffic.counts(A100).sum() + UNSEEN)

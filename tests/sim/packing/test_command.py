@@ -8,9 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from sim.cli import app
-from sim.packing.command import scorers_of, seeds_of
+from sim.packing.arguments import scorers_of, seeds_of
 from sim.packing.report import mean_and_error
-from sim.packing.table import SCORERS
+from sim.packing.table import DEFAULT, SCORERS
 from tests.sim.packing.clusters import write
 
 FIELDS = {
@@ -49,6 +49,13 @@ def test_json_on_stdout_has_every_experiment_with_the_fields_of_the_contract(tmp
         assert result["decision_ms_p99"] >= result["decision_ms_p50"] > 0
 
 
+def test_default_is_the_scorer_that_production_uses(tmp_path: Path) -> None:
+    told = json.loads(pack(tmp_path, "--scorers", f"default,{DEFAULT}", "--seeds", "3", "--json", "-").stdout)
+    ours, same = ({k: v for k, v in r.items() if k not in TIMES | {"scorer"}} for r in told["results"])
+    assert told["results"][0]["scorer"] == "default"
+    assert ours == same
+
+
 def test_the_same_seed_gives_the_same_result_but_for_the_times(tmp_path: Path) -> None:
     runs = [pack(tmp_path, "--scorers", ",".join(SCORERS), "--seeds", "7", "--json", "-").stdout for _ in range(2)]
     first, again = ([{k: v for k, v in r.items() if k not in TIMES} for r in json.loads(t)["results"]] for t in runs)
@@ -82,7 +89,9 @@ def test_one_seed_has_no_standard_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        pytest.param(["--scorers", "fgd,best"], "no such scorer: best; there are spr, fgd", id="an unknown scorer"),
+        pytest.param(
+            ["--scorers", "fgd,best"], "no such scorer: best; there are default, spr, fgd", id="an unknown scorer"
+        ),
         pytest.param(
             ["--seeds", "a-b"], "--seeds: whole numbers and ranges such as 42-51", id="seeds that are no numbers"
         ),

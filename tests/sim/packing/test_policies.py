@@ -43,7 +43,7 @@ def test_a_ranking_places_every_pod_where_its_formula_in_plain_python_does(score
 @often(max_examples=60)
 @given(experiment=experiments())
 def test_fgd_places_every_pod_where_its_formula_in_plain_python_does(experiment: Experiment) -> None:
-    mix = mix_of_counts(experiment.trace.classes, experiment.trace.counts(), TYPICAL_COVERAGE)
+    mix = mix_of_counts(experiment.trace.classes, experiment.trace.counts(), TYPICAL_COVERAGE, memory=False)
     assert placed(experiment, "fgd").node_of_arrival.tolist() == twins.place_all(experiment, twins.fgd(mix))
 
 
@@ -60,7 +60,7 @@ def test_fragmentation_of_a_node_is_the_papers_sum_over_typical_pods(
     mix = mix_of_counts(experiment.trace.classes, experiment.trace.counts())
     states, free = new_states(1), np.array(gpus, dtype=np.int64)
     sort_descending(free)
-    state = state_id(states, kind, cpu, free)
+    state = state_id(states, kind, cpu, free, 0)
     computed = fragmentation_milli(states, state, typical_pods(mix), np.zeros(8, dtype=np.int64))
     assert computed == pytest.approx(twins.fragmentation(twins.Node(cpu, 0, gpus, kind), mix))
 

@@ -45,7 +45,7 @@ def test_the_same_seed_builds_the_same_experiment_and_another_one_does_not() -> 
     assert first.class_of_arrival.tolist() != other.class_of_arrival.tolist()
 
 
-def test_a_mix_joins_classes_that_differ_in_memory_and_is_sorted_by_frequency() -> None:
+def test_a_mix_without_memory_joins_classes_that_differ_in_it_and_is_sorted_by_frequency() -> None:
     pods = [
         (0, 1, 500, 1, ANY),
         (0, 2, 500, 1, ANY),
@@ -54,7 +54,8 @@ def test_a_mix_joins_classes_that_differ_in_memory_and_is_sorted_by_frequency() 
         (4000, 0, 0, 0, ANY),
     ]
     trace = trace_of(pods)
-    mix = mix_of_counts(trace.classes, trace.counts())
+    assert mix_of_counts(trace.classes, trace.counts()).share.size == 5
+    mix = mix_of_counts(trace.classes, trace.counts(), memory=False)
     assert mix.gpu_milli.tolist() == [500, 1000, 0]
     assert mix.cpu_milli.tolist() == [100, 9000, 4000], "no CPU request counts as 100 m"
     assert mix.share.tolist() == pytest.approx([0.6, 0.2, 0.2])

@@ -15,6 +15,7 @@ from sim.packing.model import ANY_KIND_MASK, Experiment
 from sim.packing.policies.spr import Spr
 from sim.packing.spr.learner import HALF_LIFE_ARRIVALS, MixLearner
 from sim.packing.spr.prices import (
+    GpuTypes,
     chance_of_at_least,
     count_copies,
     excess_prices,
@@ -23,11 +24,12 @@ from sim.packing.spr.prices import (
     price_table,
     priced_copies,
 )
-from sim.packing.spr.rollout import Streams, rollout_milli
+from sim.packing.spr.rollout import Free, Streams, rollout_milli
 from sim.packing.spr.streams import CPU_VALUE, LENGTH, STREAMS, node_kinds, sample_streams
 from tests.sim.packing.clusters import ANY, KINDS, experiment_of, experiments, nodes_of, trace_of
 
 GPUS = st.lists(st.integers(0, 1000), min_size=8, max_size=8).map(lambda gpus: sorted(gpus, reverse=True))
+MEMORY = st.integers(0, 400_000)
 SLOWLY = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -35,43 +37,52 @@ def mix_of(experiment: Experiment) -> Mix:
     return mix_of_counts(experiment.trace.classes, experiment.trace.counts())
 
 
-def filled_milli(streams: Streams, kind: int, cpu: int, free: list[int]) -> float:
+def filled_milli(streams: Streams, kind: int, cpu: int, memory: int, free: list[int]) -> float:
     """Every stream pod by pod, no pod skipped unseen."""
     total = 0.0
     for r in range(STREAMS):
-        left, gpus = cpu, list(free)
+        left, left_mib, gpus = cpu, memory, list(free)
         for i in range(streams.start[kind, r], streams.start[kind, r + 1]):
             asked, milli, count = int(streams.cpu_milli[i]), int(streams.gpu_milli[i]), int(streams.gpu_count[i])
             fitting = sorted((g, j) for j, g in enumerate(gpus) if g >= milli)
-            if asked > left or len(fitting) < count:
+            asked_mib = int(streams.memory_mib[i])
+            if asked > left or asked_mib > left_mib or len(fitting) < count:
                 continue
             left -= asked
+            left_mib -= asked_mib
             total += milli * count or CPU_VALUE * asked
             for _, j in fitting[:count]:
                 gpus[j] -= milli
     return total / STREAMS
 
 
-def copies(mix: Mix, k: int, kind: int, cpu: int, free: list[int]) -> float:
+def copies(types: GpuTypes, k: int, node: tuple[int, int, int, list[int]]) -> float:
+    mix = types.mix
+    kind, cpu, memory, free = node
     if not int(mix.kind_mask[k]) >> kind & 1:
         return 0.0
     milli, count = int(mix.gpu_milli[k]), int(mix.gpu_count[k])
     pieces = sum(g // milli for g in free) // count
-    if count > 1 and cpu < mix.cpu_milli[k]:
-        return 0.0
-    return min(float(pieces), cpu / float(mix.cpu_milli[k]))
+    asked, asked_mib = int(mix.cpu_milli[k]), int(mix.memory_mib[k])
+    if count > 1:
+        fit = cpu >= asked and memory >= asked_mib
+        return min(float(pieces), cpu / asked, memory / max(asked_mib, 1)) if fit else 0.0
+    alike = (mix.gpu_milli == milli) & (mix.gpu_count == count) & (mix.kind_mask == mix.kind_mask[k])
+    cpu_of_all = float(mix.share[alike] @ mix.cpu_milli[alike])
+    mib_of_all = float(mix.share[alike] @ np.maximum(mix.memory_mib[alike], 1))
+    return min(float(pieces), cpu / asked, memory * cpu_of_all / mib_of_all / asked)
 
 
 @SLOWLY
-@given(experiment=experiments(), cpu=st.integers(0, 128_000), gpus=GPUS, seed=st.integers(0, 9))
+@given(experiment=experiments(), cpu=st.integers(0, 128_000), memory=MEMORY, gpus=GPUS, seed=st.integers(0, 9))
 def test_a_rollout_takes_each_pod_of_a_stream_that_fits(
-    experiment: Experiment, cpu: int, gpus: list[int], seed: int
+    experiment: Experiment, cpu: int, memory: int, gpus: list[int], seed: int
 ) -> None:
     kinds = node_kinds(experiment.nodes)
     streams = sample_streams(mix_of(experiment), kinds, seed)
     for kind in range(kinds.cpu_milli.size):
-        rolled = rollout_milli(streams, kind, cpu, np.array(gpus), np.zeros(8, dtype=np.int64))
-        assert rolled == pytest.approx(filled_milli(streams, kind, cpu, gpus))
+        rolled = rollout_milli(streams, kind, Free(cpu, memory, np.array(gpus)), np.zeros(8, dtype=np.int64))
+        assert rolled == pytest.approx(filled_milli(streams, kind, cpu, memory, gpus))
 
 
 @SLOWLY
@@ -84,6 +95,7 @@ def test_streams_have_only_pods_that_an_empty_node_holds_largest_request_first(
     request = streams.gpu_milli.astype(np.int64) * streams.gpu_count
     for kind, row in enumerate(streams.start):
         assert (streams.cpu_milli[row[0] : row[-1]] <= kinds.cpu_milli[kind]).all()
+        assert (streams.memory_mib[row[0] : row[-1]] <= kinds.memory_mib[kind]).all()
         assert (streams.gpu_count[row[0] : row[-1]] <= kinds.gpu_count[kind]).all()
         for begin, end in pairwise(row):
             assert end - begin <= LENGTH + 1
@@ -91,16 +103,16 @@ def test_streams_have_only_pods_that_an_empty_node_holds_largest_request_first(
 
 
 @SLOWLY
-@given(experiment=experiments(), cpu=st.integers(0, 128_000), gpus=GPUS)
+@given(experiment=experiments(), cpu=st.integers(0, 128_000), memory=MEMORY, gpus=GPUS)
 def test_priced_copies_are_the_sum_over_types_of_price_times_copies(
-    experiment: Experiment, cpu: int, gpus: list[int]
+    experiment: Experiment, cpu: int, memory: int, gpus: list[int]
 ) -> None:
     types = gpu_types(mix_of(experiment))
     price = np.arange(1.0, types.mix.share.size + 1.0)
     table = price_table(types, price)
     for kind in range(len(KINDS)):
-        expected = sum(p * copies(types.mix, k, kind, cpu, gpus) for k, p in enumerate(price))
-        assert priced_copies(table, kind, cpu, np.array(gpus)) == pytest.approx(expected)
+        expected = sum(p * copies(types, k, (kind, cpu, memory, gpus)) for k, p in enumerate(price))
+        assert priced_copies(table, kind, cpu, memory, np.array(gpus)) == pytest.approx(expected)
 
 
 @SLOWLY
@@ -109,9 +121,10 @@ def test_copies_of_the_cluster_are_the_sum_over_its_nodes(experiment: Experiment
     types = gpu_types(mix_of(experiment))
     cluster, counted = empty_cluster(experiment.nodes), np.zeros(types.mix.share.size)
     count_copies(cluster, types.groups, counted, np.zeros(8, dtype=np.int64))
-    nodes = list(zip(cluster.kind_id, cluster.cpu_free_milli, cluster.gpu_free_milli.tolist(), strict=True))
+    columns = (cluster.kind_id, cluster.cpu_free_milli, cluster.memory_free_mib, cluster.gpu_free_milli)
+    nodes = list(zip(*(column.tolist() for column in columns), strict=True))
     for k in range(counted.size):
-        assert counted[k] == pytest.approx(sum(copies(types.mix, k, kind, cpu, gpus) for kind, cpu, gpus in nodes))
+        assert counted[k] == pytest.approx(sum(copies(types, k, node) for node in nodes))
 
 
 @SLOWLY
@@ -134,29 +147,34 @@ def test_a_decision_takes_the_node_with_the_most_potential_after_it(
     node = decide(desk, pod, tables)
     assume(node >= 0)
     cluster, requests = desk.cluster, desk.requests
-    cpu, milli, count = (int(x[pod]) for x in (requests.cpu_milli, requests.gpu_milli, requests.gpu_count))
+    asked = (requests.cpu_milli, requests.memory_mib, requests.gpu_milli, requests.gpu_count)
+    cpu, memory, milli, count = (int(column[pod]) for column in asked)
 
-    def potential(kind: int, cpu: int, free: list[int]) -> float:
+    def state(n: int) -> tuple[int, int, int, list[int]]:
+        columns = (cluster.kind_id, cluster.cpu_free_milli, cluster.memory_free_mib)
+        kind, cpu, memory = (int(column[n]) for column in columns)
+        return kind, cpu, memory, cluster.gpu_free_milli[n].tolist()
+
+    def potential(kind: int, cpu: int, memory: int, free: list[int]) -> float:
         ordered = np.array(sorted(free, reverse=True))
-        return rollout_milli(tables.streams, kind, cpu, ordered, np.zeros(8, dtype=np.int64)) + priced_copies(
-            tables.prices, kind, cpu, ordered
-        )
+        rolled = rollout_milli(tables.streams, kind, Free(cpu, memory, ordered), np.zeros(8, dtype=np.int64))
+        return rolled + priced_copies(tables.prices, kind, cpu, memory, ordered)
 
     def gains(n: int) -> list[float]:
-        free, kind, left = cluster.gpu_free_milli[n].tolist(), int(cluster.kind_id[n]), int(cluster.cpu_free_milli[n])
+        kind, left, left_mib, free = state(n)
         fitting = sorted((g, j) for j, g in enumerate(free) if g >= milli)
         no_model = count and not int(requests.kind_mask[pod]) >> kind & 1
-        if left < cpu or cluster.memory_free_mib[n] < requests.memory_mib[pod] or len(fitting) < count or no_model:
+        if left < cpu or left_mib < memory or len(fitting) < count or no_model:
             return []
         choices = [[j] for _, j in fitting] if count == 1 else [[j for _, j in fitting[:count]]]
         afters = [[g - milli * (j in choice) for j, g in enumerate(free)] for choice in choices]
-        return [potential(kind, left - cpu, after) - potential(kind, left, free) for after in afters]
+        before = potential(kind, left, left_mib, free)
+        return [potential(kind, left - cpu, left_mib - memory, after) - before for after in afters]
 
     best = max(gain for n in range(cluster.cpu_free_milli.size) for gain in gains(n))
-    before = (int(cluster.kind_id[node]), int(cluster.cpu_free_milli[node]), cluster.gpu_free_milli[node].tolist())
+    before = state(node)
     bind(desk, node, pod)
-    after = (before[0], int(cluster.cpu_free_milli[node]), cluster.gpu_free_milli[node].tolist())
-    assert potential(*after) - potential(*before) == pytest.approx(best, abs=1e-6)
+    assert potential(*state(node)) - potential(*before) == pytest.approx(best, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -225,13 +243,13 @@ def test_after_many_arrivals_the_learnt_mix_is_that_of_the_arrivals(experiment: 
     for _ in range(30):
         learner.observe(np.tile(experiment.class_of_arrival, 100))
     learnt, true = learner.mix(), mix_of(experiment)
-    weight = {row[:4]: row[4] for row in zip(*(c.tolist() for c in _columns(learnt)), strict=True)}
+    weight = {row[:5]: row[5] for row in zip(*(c.tolist() for c in _columns(learnt)), strict=True)}
     for row in zip(*(c.tolist() for c in _columns(true)), strict=True):
-        assert weight[row[:4]] >= 0.7 * row[4] - 0.01
+        assert weight[row[:5]] >= 0.7 * row[5] - 0.01
 
 
 def _columns(mix: Mix) -> tuple[np.ndarray, ...]:
-    return mix.cpu_milli, mix.gpu_milli, mix.gpu_count, mix.kind_mask, mix.share
+    return mix.cpu_milli, mix.memory_mib, mix.gpu_milli, mix.gpu_count, mix.kind_mask, mix.share
 
 
 def test_what_was_learnt_is_half_forgotten_after_a_half_life() -> None:

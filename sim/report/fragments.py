@@ -1,0 +1,71 @@
+"""GPU time that nobody held and that no further replica could have used: what is left of a GPU is too small for one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from extender.placement.allocation import MigSlice
+from extender.placement.model import GpuModel
+from sim.report.model import Held, PodLife
+from sim.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A hold of one GPU, from its binding until it is gone."""
+
+    from_s: float
+    to_s: float
+    held: Held
+
+
+def fragmented_h(world: World, pods: Sequence[PodLife]) -> float:
+    """Hours of whole GPUs over the run. All replicas of a run ask for the same; without one nothing is lost."""
+    end_s, spans = world.scenario.yaml.duration, dict[tuple[str, int], list[Span]]()
+    for pod in pods:
+        for held in pod.holds if pod.node is not None and pod.bound_s is not None else ():
+            to_s = end_s if pod.gone_s is None else pod.gone_s
+            spans.setdefault((pod.node or "", held.gpu), []).append(Span(pod.bound_s or 0.0, to_s, held))
+    used = next((p for p in world.pods if p.allocation is not None), None)
+    if used is None or used.node is None or used.allocation is None:
+        return 0.0
+    grant, model = used.allocation.grants()[0], world.fleet.gpu_model(used.node)
+    profile = grant.profile if isinstance(grant, MigSlice) else None
+    part = next(held.part for pod in pods for held in pod.holds)
+    lost_s = sum(_lost_s(found, end_s, model, profile, part) for found in spans.values())
+    untouched_s = world.fleet.gpu_s(end_s) - len(spans) * end_s
+    lost_s += max(0.0, untouched_s) * unusable([], model, profile, part)
+    return lost_s / 3600
+
+
+def _lost_s(spans: Sequence[Span], end_s: float, model: GpuModel, profile: str | None, part: float) -> float:
+    instants = sorted({0.0, end_s, *(s.from_s for s in spans), *(s.to_s for s in spans)})
+    return sum(
+        (b - a) * unusable([s.held for s in spans if s.from_s <= a < s.to_s], model, profile, part)
+        for a, b in pairwise(instants)
+    )
+
+
+def unusable(holds: Sequence[Held], model: GpuModel, profile: str | None, part: float) -> float:
+    """The part of a GPU, with these holds, that is free and cannot be given to a further replica."""
+    free = 1 - sum(h.part for h in holds)
+    more = _more_slices(holds, model, profile) if profile is not None else int(free / part + 1e-9)
+    return max(0.0, free - more * part)
+
+
+def _more_slices(holds: Sequence[Held], model: GpuModel, name: str) -> int:
+    """Further instances of one profile: of equal size, so that taking the lowest place that is free is best."""
+    profile = model.profile(name)
+    if profile is None:
+        return 0
+    units = max(p.size for p in model.profiles)
+    taken = {
+        cell for h in holds for cell in range(round((h.start or 0) * units), round(((h.start or 0) + h.part) * units))
+    }
+    count, room = 0, profile.max_count - sum(h.profile == name for h in holds)
+    for start in sorted(profile.starts):
+        cells = set(range(start, start + profile.size))
+        if count < room and cells.isdisjoint(taken):
+            taken |= cells
+            count += 1
+    return count

@@ -1,0 +1,197 @@
+"""A recording through today's code."""
+
+import json
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
+
+from scaler.evaluate import NO_PAST, evaluate
+from scaler.obs import Observer, Whose
+from scaler.signals.reading import Missing, Reading, Sample
+from scaler.trigger import Trigger
+from sim.recording import read, trigger_of
+from sim.workloads.trace import TraceError
+from tests.sim.commands.scenes import SHORT, printed, scene, sim
+
+METADATA = {"workload": "engine", "policy": "queue", "queuePerReplica": "4", "stabilizationDown": "1m"}
+MANIFEST = """\
+apiVersion: keda.sh/v1alpha1
+kind: ScaledObject
+metadata: {name: chat, namespace: agents}
+spec:
+  scaleTargetRef: {name: engine}
+  minReplicaCount: 1
+  maxReplicaCount: 9
+  advanced:
+    horizontalPodAutoscalerConfig:
+      behavior: {scaleUp: {tolerance: "0"}, scaleDown: {tolerance: "0", stabilizationWindowSeconds: 0}}
+  triggers:
+  - type: external
+    metadata: METADATA
+"""
+
+
+def manifest(folder: Path, metadata: dict[str, str] | None = None) -> Path:
+    text = MANIFEST.replace("METADATA", json.dumps(METADATA if metadata is None else metadata))
+    return scene(folder, text, "scaledobject.yaml")
+
+
+def live(folder: Path, *extra: dict[str, object]) -> Path:
+    """The log of a scaler, by its own observer: a rush that comes, is lost sight of, and goes; the HPA follows."""
+    trigger, past, replicas = Trigger.parse(METADATA), NO_PAST, 1
+    whose = Whose(namespace="agents", scaled_object="chat", trigger=trigger_of(METADATA))
+    observer = Observer(CollectorRegistry())
+    with capture_logs() as events:
+        for i in range(40):
+            at_s = 1000.0 + 15 * i
+            queue = 3.0 if i < 8 or i > 24 else 22.0
+            readings: dict[str, Reading] = {
+                "replicas": Sample(float(replicas), at_s),
+                "ready": Sample(float(replicas), at_s),
+                "running": Sample(1.0, at_s - 7.25, pods=replicas),
+                "queue": Missing("no series") if i == 15 else Sample(queue, at_s - 7.25, pods=replicas),
+            }
+            decision, past = evaluate(trigger, readings, at_s, past)
+            observer.decided(whose, decision, readings, at_s=at_s, took_s=0.01)
+            replicas = replicas if decision.replicas is None else max(1, min(decision.replicas, replicas + 4))
+    path = folder / "scaler.log"
+    lines = [{"event": "scaler.listening"}, *events, *extra]
+    path.write_text("not of ours\n" + "".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_a_live_log_comes_out_the_same(tmp_path: Path) -> None:
+    result = sim("replay", live(tmp_path), "--scaled-object", manifest(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert "40 evaluations recorded" in result.stdout
+    assert "answers every one of them the same" in result.stdout
+    assert "the same replicas, at most " in result.stdout
+
+
+def test_another_policy_of_today_is_told_with_both_stories(tmp_path: Path) -> None:
+    today = manifest(tmp_path, METADATA | {"queuePerReplica": "6"})
+    result = sim("replay", live(tmp_path), "--scaled-object", today, "--differences", "1")
+    assert result.exit_code == 1
+    for part in (
+        "metadata are others today: values are compared, and not the steps",
+        "(line 11, trigger 0): 6 then, 4 today",
+        "  - queue: 1 -> 6 (23 requests wait or run, 4 a replica)",
+        "  + queue: 1 -> 4 (23 requests wait or run, 6 a replica)",
+        "more: --differences",
+    ):
+        assert part in result.stdout
+    document = printed(sim("replay", live(tmp_path), "--scaled-object", today, "--json", "-"))
+    assert (document["schema"], document["same"]) == ("slicewise.dev/sim-replay/1", False)
+
+
+def test_a_recording_that_begins_in_the_middle_is_judged_with_care(tmp_path: Path) -> None:
+    lines = live(tmp_path).read_text().splitlines(keepends=True)
+    late = tmp_path / "late.log"
+    late.write_text("".join(lines[28:]))  # the rush is over, and what was answered in it is not known
+    result = sim("replay", late, "--scaled-object", manifest(tmp_path))
+    assert "lie within the first window, before which the scaler may have known more" in result.stdout
+
+
+def test_other_replicas_than_recorded_are_told(tmp_path: Path) -> None:
+    extra = (
+        {"event": "recorded.scale", "at_s": 1000.0, "replicas": 1},
+        {"event": "recorded.scale", "at_s": 1130, "replicas": 9},
+    )
+    result = sim("replay", live(tmp_path, *extra), "--scaled-object", manifest(tmp_path))
+    assert result.exit_code == 1
+    assert "KEDA and the HPA, with the recorded decisions: other replicas than recorded" in result.stdout
+
+
+def test_what_the_simulator_records_replays_to_the_instant(tmp_path: Path) -> None:
+    path, log = scene(tmp_path), tmp_path / "run.jsonl"
+    assert sim("run", path, "--record", log).exit_code == 0
+    document = printed(sim("replay", log, "--scaled-object", path, "--json", "-"))
+    assert document["same"] is True
+    assert document["evaluations"] == 24
+    assert document["controllers"]["late_s"] == 0.0
+    assert len(document["controllers"]["recorded"]) > 2
+
+
+def test_readings_keep_their_instants_and_their_pods(tmp_path: Path) -> None:
+    found = read(live(tmp_path))
+    assert found.evaluations[0].readings["queue"] == Sample(3.0, 992.75, pods=1)
+    assert found.evaluations[15].readings["queue"] == Missing("no series")
+    assert {e.process for e in found.evaluations} == {1}
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        pytest.param({"event": "other"}, ": no line is an event scaler.decided", id="another log"),
+        pytest.param({"event": "scaler.decided", "at_s": "x"}, ":1: at_s: want a number", id="no instant"),
+        pytest.param({"event": "scaler.decided", "at_s": 1}, ":1: readings, steps: want an object", id="no readings"),
+        pytest.param(
+            {"event": "scaler.decided", "at_s": 1, "readings": {"queue": -1}, "steps": []},
+            ":1: readings.queue: want a number, 0 or more",
+            id="a negative queue",
+        ),
+        pytest.param(
+            {"event": "scaler.decided", "at_s": 1, "readings": {}, "steps": [], "replicas": 1.5},
+            ":1: replicas, pods: want a whole number",
+            id="half a replica",
+        ),
+        pytest.param(
+            {"event": "recorded.scale", "at_s": 1}, ":1: replicas, pods: want a whole", id="a scale of nothing"
+        ),
+        pytest.param({"event": "recorded.phases", "keda_s": 1}, ":1: hpa_s: want a number", id="half of the phases"),
+    ],
+)
+def test_recordings_that_are_none(tmp_path: Path, line: dict[str, object], fault: str) -> None:
+    path = tmp_path / "x.log"
+    path.write_text(json.dumps(line) + "\n{half\n")
+    with pytest.raises(TraceError) as caught:
+        read(path)
+    assert fault in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("a: 1", "there is no ScaledObject in it", id="no manifest"),
+        pytest.param(MANIFEST.replace("METADATA", "{policy: x}"), "want one of queue, sessions", id="a bad trigger"),
+        pytest.param(
+            MANIFEST.replace("name: chat", "name: other").replace("METADATA", json.dumps(METADATA)),
+            "nothing was recorded of agents/other; the recording has agents/chat",
+            id="another object",
+        ),
+        pytest.param(
+            MANIFEST.replace("METADATA", '{policy: queue, queuePerReplica: "9"}')
+            + '  - {type: external, metadata: {policy: queue, queuePerReplica: "8"}}\n',
+            "1 triggers of it with other metadata, the ScaledObject has 2",
+            id="which trigger is which",
+        ),
+    ],
+)
+def test_manifests_that_do_not_fit(tmp_path: Path, text: str, message: str) -> None:
+    result = sim("replay", live(tmp_path), "--scaled-object", scene(tmp_path, text, "x.yaml"))
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+
+
+def test_a_scenario_holds_a_manifest_too(tmp_path: Path) -> None:
+    text = SHORT.replace("name: agents\n    namespace: agents\n", "name: chat\n    namespace: agents\n")
+    result = sim("replay", live(tmp_path), "--scaled-object", scene(tmp_path, text), "--sync-period", "often")
+    assert "--sync-period, --tick, --delay: want a number with its unit" in result.stderr
+
+
+LIVE = Path(__file__).parents[2] / "contract" / "scaler-log.jsonl"
+DEMO = Path(__file__).parents[3] / "slicewise" / "demo" / "scaledobject.yaml"
+
+
+def test_what_a_scaler_really_logged_comes_out_the_same() -> None:
+    """The first twelve minutes of `slicewise demo`: a process of its own, asked over gRPC, reading over HTTP.
+
+    If a policy is changed on purpose, record it anew; the difference belongs into the changelog.
+    """
+    found = printed(sim("replay", LIVE, "--scaled-object", DEMO, "--json", "-"))
+    assert found["evaluations"] == 48
+    assert found["differences"] == []
+    assert found["controllers"]["agree"] is True
+    assert len(found["controllers"]["recorded"]) > 5
