@@ -125,7 +125,7 @@ def test_the_command_serves_until_it_is_asked_to_stop() -> None:
             assert len(make(channel).GetMetricSpec(ref(keys)).metricSpecs) == 1
             with pytest.raises(grpc.RpcError, match="not reachable"):
                 make(channel).GetMetrics(ask(keys))
-        decided = json.loads(process.stderr.readline())
+        decided = next(line for line in map(json.loads, process.stderr) if line["event"] == "scaler.decided")
         assert (decided["event"], decided["replicas"]) == ("scaler.decided", None)
         process.send_signal(signal.SIGTERM)
         assert process.wait() == 0

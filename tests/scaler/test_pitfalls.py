@@ -200,7 +200,7 @@ async def test_pitfall_04_an_outage_does_not_hide_behind_a_zero(prometheus: Prom
     assert await reading(prometheus, "p04", "queue") == Missing("no series")
     kind = Kind("it", 60.0, 120.0, frozenset({"queue", "running", "p95_s", "arrivals_per_s"}))
     for preset in load().values():
-        assert not [q.text for q in questions({kind: ["a"]}, {"it": preset}) if "vector(" in q.text]
+        assert not [q.text for q in questions({kind: {"a": 1}}, {"it": preset}) if "vector(" in q.text]
 
 
 async def test_pitfall_05_series_that_outlive_their_pod_do_not_count(prometheus: Prometheus) -> None:

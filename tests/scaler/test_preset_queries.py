@@ -24,7 +24,7 @@ from scaler.signals.recipes import (
 from scaler.sources import readable
 from scaler.sources.batch import Kind, questions
 from scaler.sources.presets import Preset, load, parse
-from scaler.sources.promql import Scope, Writer, cluster
+from scaler.sources.promql import Scope, Writer
 from tests.scaler.promtool import Series, Want, answered, flat, native, rate
 
 pytestmark = pytest.mark.integration
@@ -431,32 +431,6 @@ NEWBORN = {f"vllm:num_requests_running{{{B.replace('bbbbb', 'ddddd')}}}": "_x20 
 )
 def test_pods_behind(expression: str, series: Series, want: Want, tmp_path: Path) -> None:
     answered(expression, series, want, tmp_path)
-
-
-STATES = {
-    'kube_deployment_spec_replicas{namespace="agents",deployment="chat"}': flat(3),
-    'kube_deployment_status_replicas_ready{namespace="agents",deployment="chat"}': flat(2),
-    'kube_statefulset_replicas{namespace="agents",statefulset="planner"}': flat(5),
-    'kube_pod_status_phase{namespace="agents",pod="chat-7d9f8b6c4d-aaaaa",phase="Pending"}': flat(1),
-    'kube_pod_status_phase{namespace="agents",pod="chat-7d9f8b6c4d-bbbbb",phase="Pending"}': flat(0),
-    'kube_pod_status_phase{namespace="agents",pod="chat-7d9f8b6c4d-bbbbb",phase="Running"}': flat(1),
-    'kube_pod_status_phase{namespace="agents",pod="planner-0",phase="Running"}': flat(1),
-    'kube_pod_deletion_timestamp{namespace="agents",pod="chat-7d9f8b6c4d-bbbbb"}': flat(1e9),
-}
-
-
-@pytest.mark.parametrize(
-    ("name", "want"),
-    [
-        pytest.param(ReadingName.REPLICAS, {CHAT: 3, OF_PLANNER: 5}, id="replicas"),
-        pytest.param(ReadingName.READY, {CHAT: 2}, id="ready, of a Deployment"),
-        pytest.param(ReadingName.PENDING, {CHAT: 1}, id="pending"),
-        pytest.param(ReadingName.TERMINATING, {CHAT: 1, OF_PLANNER: 0}, id="terminating"),
-    ],
-)
-def test_kube_state_metrics(name: ReadingName, want: Want, tmp_path: Path) -> None:
-    answered(cluster(SCOPE)[name], STATES, want, tmp_path)
-    answered(cluster(SCOPE)[name], {}, {}, tmp_path)
 
 
 @pytest.mark.parametrize("preset", load().values(), ids=load().keys())
