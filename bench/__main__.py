@@ -16,6 +16,7 @@ Row = tuple[str, float, str]
 BENCHMARKS: Final = {
     "getmetrics": "bench.getmetrics",
     "collect": "bench.collect",
+    "scrape": "bench.scrape",
     "verbs": "bench.verbs",
     "simulate": "bench.simulate",
     "packing": "bench.packing",

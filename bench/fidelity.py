@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +27,7 @@ from sim import calibrate
 from sim.serving import observed
 from sim.serving.compiled import CompiledPool
 from sim.serving.pool import Gauge, Shape
-from sim.serving.times import Engine, Times
+from sim.serving.times import Engine, load
 from sim.serving.turns import Turns, open_loop, to_ps
 from sim.streams import stream
 from tests.e2e.clients import Ask, Seen, asks
@@ -45,6 +45,7 @@ OUTPUT: Final = (10, 80)
 ALONE, CROWD, MIXED, STEADY, BURST = 8, 40, 50, 90, 48  # requests of each part
 NEAR_SATURATION: Final = 0.9
 LOOK_EVERY_S: Final = 0.5
+DENSE: Final = load()["h100-80-llama-3.1-8b"]  # lent: nothing of it but that it is dense, each time is guessed anew
 SETTINGS: Final = calibrate.Settings(
     max_num_seqs=SLOTS,
     max_num_batched_tokens=BUDGET_TOKENS,
@@ -175,7 +176,6 @@ def first_guess(alone: Sequence[Seen]) -> Engine:
     ps = {
         "a0": 0.7 * decode,
         "a1": 0.3 * per_token,
-        "cap": 1e15,
         "b0": 0.3 * decode,
         "b1": 0.8 * per_token,
         "c0": 0.02 * decode,
@@ -188,21 +188,8 @@ def first_guess(alone: Sequence[Seen]) -> Engine:
         "p2": 0.1 * per_token,
         "fixed": 0.2 * decode,
     }
-    return Engine(
-        name="cpu",
-        gpu="cpu",
-        model="random",
-        tensor_parallel=1,
-        precision="fp32",
-        basis="roofline",
-        source="requests that met nobody",
-        layers=WIDTH.layers,
-        times=Times(**{name: round(value) for name, value in ps.items()}, floor=1),
-        request_s=0.0,
-        weights_mib=0,
-        overhead_mib=0,
-        kv_bytes_per_token=1,
-    )
+    times = replace(DENSE.times, **{name: round(value) for name, value in ps.items()}, floor=1)
+    return replace(DENSE, name="cpu", gpu="cpu", model="random", basis="roofline", layers=WIDTH.layers, times=times)
 
 
 def calibrated(run: Run, keep: Path) -> tuple[Engine, calibrate.Calibration]:

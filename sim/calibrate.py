@@ -69,7 +69,10 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """`limits`: requests served at once by run of a table, where more waited than memory explains."""
+    """`limits`: requests served at once by run of a table, where more waited than memory explains.
+
+    `crowded`: how many such rows there are; `without_them`: the errors of the others (of all, if there are none).
+    """
 
     engine: Engine
     kv_blocks: int
@@ -77,6 +80,8 @@ class Calibration:
     before: Errors
     rows: int
     limits: Mapping[str, int]
+    crowded: int
+    without_them: Errors
 
 
 def parameters(engine: Engine) -> dict[str, float]:
@@ -108,15 +113,25 @@ def calibrate(engine: Engine, observed: Observed, settings: Settings, *, check_o
         return observed.predict(shape(settings, candidate), candidate.request_s)
 
     before, limits = errors(predict(model), observed.measured), dict[str, int]()
+    crowded = observed.crowded(shape(settings, model)) if isinstance(observed, Table) else frozenset[int]()
     if not check_only:
-        crowded = observed.crowded(shape(settings, model)) if isinstance(observed, Table) else frozenset()
         fit = _Fit(predict, observed.measured, crowded, _moves(engine, observed, settings), isinstance(observed, Log))
         model = fit.search(model)
         if isinstance(observed, Table) and crowded:
             observed, limits = served_at_once(observed, crowded, shape(settings, model), model.request_s)
         engine = replace(engine, times=model.times, request_s=model.request_s, basis="calibrated")
-    found = errors(observed.predict(shape(settings, model), model.request_s), observed.measured)
-    return Calibration(engine, model.kv_blocks, found, before, len(observed.measured.ttft), limits)
+    got, rows = observed.predict(shape(settings, model), model.request_s), len(observed.measured.ttft)
+    kept = np.array([row not in crowded or len(crowded) == rows for row in range(rows)])
+    return Calibration(
+        engine,
+        model.kv_blocks,
+        errors(got, observed.measured),
+        before,
+        rows,
+        limits,
+        len(crowded),
+        errors(got.only(kept), observed.measured.only(kept)),
+    )
 
 
 @dataclass(frozen=True, slots=True)

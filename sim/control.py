@@ -1,20 +1,25 @@
 """The control plane's loops around a world: scrapes, the scaler's tick, KEDA's poll, the HPA's sync."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from scaler.signals.reading import Reading, ReadingName, Sample
+from scaler.signals.reading import Missing, Reading, ReadingName, Sample
 from sim.cluster import hpa, keda
 from sim.cluster.hpa import Failed
 from sim.cluster.prometheus import Prometheus
 from sim.cluster.scaler import METRIC, TARGET, Scaler
 from sim.journal import Journal, Poll, Sync
 from sim.kernel import Rank
+from sim.scenario import Outage
 from sim.serving.pool import Gauge
 from sim.streams import stream
 from sim.world import World
+
+
+def _out(outages: Iterable[Outage], now_s: float) -> bool:
+    return any(outage.covers(now_s) for outage in outages)
 
 
 @dataclass(slots=True)
@@ -57,6 +62,9 @@ class Control:
 
     def _scrape(self) -> None:
         world, metrics = self.world, self.world.scenario.yaml.metrics
+        world.after(metrics.scrape_interval, Rank.SCRAPE, self._scrape)
+        if _out(metrics.outages, world.now_s):
+            return
         census = world.census()
         readout, numbers = world.pool.read(census.slots), np.array(census.numbers, np.int64)
         sessions = int(readout.gauge(Gauge.SESSIONS).sum()) + world.pool.held_sessions()
@@ -64,13 +72,15 @@ class Control:
             kept = self._loss.uniform(size=len(numbers)) >= metrics.loss
             readout, numbers = readout.only(kept), numbers[kept]
         self.prometheus.scrape(world.now_s, numbers, readout, world.pool.held(), sessions)
-        world.after(metrics.scrape_interval, Rank.SCRAPE, self._scrape)
 
     def _read(self, names: frozenset[str], at_s: float, window_s: float) -> Mapping[str, Reading]:
         """Load from Prometheus, as it was; replicas from the Kubernetes API, as they are."""
         scale = self.world.scale()
         cluster = {ReadingName.REPLICAS: scale.spec, ReadingName.READY: scale.ready}
-        readings = dict(self.prometheus.read(names, at_s, window_s))
+        if _out(self.world.scenario.yaml.metrics.outages, self.world.now_s):
+            readings: dict[str, Reading] = dict.fromkeys(names, Missing("Prometheus does not answer"))
+        else:
+            readings = dict(self.prometheus.read(names, at_s, window_s))
         readings |= {name: Sample(float(n), at_s) for name, n in cluster.items() if name in names}
         if self.journal is not None:
             self.journal.readings.append(readings)
@@ -80,7 +90,8 @@ class Control:
         self.scaler.tick(self.world.now_s)
         if self.journal is not None:
             self.journal.ticked(self.world.now_s, self.scaler.published)
-        self._push()
+        if not self._unreachable():
+            self._push()
         self.world.after(self.scaler.tick_s, Rank.SCALER, self._tick)
 
     # -- KEDA ----------------------------------------------------------------------------------------------------------
@@ -98,6 +109,9 @@ class Control:
     def _observe(self, number: int, cached: keda.Record | None = None) -> keda.Record:
         """One query; a cached record counts for fallback as a fresh one does."""
         world, spec = self.world, self.world.scenario.yaml.scaled_object.spec
+        if cached is None and self._unreachable():
+            # GetMetricSpec fails already, and KEDA counts failures of GetMetrics only: no fallback (keda issue 8056)
+            return keda.Record(None, active=False, error="UNAVAILABLE: the scaler does not answer")
         if cached is None:
             answer = self.scaler.answer(number, world.now_s)
         elif cached.value_milli is None:
@@ -107,6 +121,9 @@ class Control:
         target = self.hpa_spec.targets[number]
         record, self.keda_past = keda.observe(spec.fallback, target, answer, world.scale(), self.keda_past)
         return record
+
+    def _unreachable(self) -> bool:
+        return _out(self.world.scenario.yaml.scaler.outages, self.world.now_s)
 
     def _poll(self) -> None:
         world, scaled_object = self.world, self.world.scenario.yaml.scaled_object

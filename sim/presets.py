@@ -85,7 +85,7 @@ GPUS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "sessions": "12",
         },
         "l40s": {
-            "engine": "l40s-llama-3.1-8b-bf16-tp1",
+            "engine": "l40s-llama-3.1-8b",
             "annotation": "slicewise.dev/mode: exclusive",
             "nodes": "{count: 4, gpu: l40s, gpusPerNode: 8, mode: exclusive}",
             "tokens": "4000",

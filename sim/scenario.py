@@ -138,14 +138,26 @@ class Cluster(Strict):
     termination_grace_period: Seconds = Field(default=30.0, ge=0)
 
 
+class Outage(Strict):
+    """Something does not answer from `at` on, `lasts` long."""
+
+    at: Seconds = Field(ge=0)
+    lasts: Seconds = Field(gt=0)
+
+    def covers(self, now_s: float) -> bool:
+        return self.at <= now_s < self.at + self.lasts
+
+
 class Metrics(Strict):
     scrape_interval: Seconds = Field(default=15.0, gt=0, le=300)
     loss: float = Field(default=0.0, ge=0, le=1)  #: share of a pod's scrapes that fail
+    outages: tuple[Outage, ...] = ()  #: of Prometheus: nothing is scraped, nothing answered
 
 
 class ScalerYaml(Strict):
     tick: Seconds = Field(default=15.0, ge=0.1, le=300)
     delay: Seconds = Field(default=1.0, ge=0, le=30)
+    outages: tuple[Outage, ...] = ()  #: KEDA does not reach it
 
 
 class HpaYaml(Strict):

@@ -136,14 +136,7 @@ def _pod(world: World, pod: Pod, now_s: float) -> str:
         open_ = world.pool.load(pod.slot) if pod.slot is not None else 0
         return f"{pod.name} on {pod.node} ends since {duration(now_s - pod.deleted_s)}, {open_} requests left"
     if pod.slot is None and pod.bound_s is not None:
-        left_s, at_s = sum(pod.stages.values()) - (now_s - pod.bound_s), pod.bound_s
-        stage = "probe"
-        for name, took_s in pod.stages.items():
-            at_s += took_s
-            if at_s > now_s:
-                stage = name
-                break
-        return f"{pod.name} on {pod.node} starts ({stage}), ready in {duration(max(0.0, left_s))}"
+        return f"{pod.name} on {pod.node} starts since {duration(now_s - pod.bound_s)}"
     return f"{pod.name} on {pod.node} serves {world.pool.load(pod.slot) if pod.slot is not None else 0} requests"
 
 

@@ -253,8 +253,13 @@ RECIPES: Final[Mapping[str, tuple[Expression, ...]]] = {
     # "Caches in use": the sum over pods, so that two half-full caches are one.
     "kv_usage": (Sum(Gauge.KV_USAGE),),
     "preemptions_per_s": (Rate(Counter.PREEMPTIONS),),
-    # Not exported: no longer than all that waits needs to get into service, while the queue grows or stands.
-    "oldest_wait_s": (Highest(Gauge.OLDEST_WAIT_S), Wait(Sum(Gauge.WAITING), Rate(Counter.ENDED))),
+    # Not exported: no longer than all that waits needs to get into service, while the queue grows or stands; or, where
+    # nobody counts ends, since when as many as wait have arrived.
+    "oldest_wait_s": (
+        Highest(Gauge.OLDEST_WAIT_S),
+        Wait(Sum(Gauge.WAITING), Rate(Counter.ENDED)),
+        Wait(Sum(Gauge.WAITING), Rate(Counter.ARRIVED)),
+    ),
 }
 """Reading name -> the ways to it, the best first."""
 

@@ -93,15 +93,18 @@ class Page:
             name = line[:brace] if brace > 0 else line.partition(" ")[0]
             if name not in families and name not in OWN:
                 continue
-            found = SERIES.match(line)
-            if found is None:
-                continue
+            head, _, text = line.rpartition(" ")
+            if head not in self._slots:  # new, or more than a value stands behind it
+                found = SERIES.match(line)
+                if found is None:
+                    continue
+                head, text = found.group(), line[found.end() :]
             try:
-                value = float(line[found.end() :].split(None, 1)[0])
+                value = float(text.split(None, 1)[0])
             except (ValueError, IndexError):
                 continue
             if isfinite(value) and value >= 0:
-                yield found.group(), value
+                yield head, value
 
     def _slots_of(self, head: str) -> Iterator[Slot]:
         family, _, inside = head.partition("{")

@@ -4,6 +4,7 @@ A tick costs a pipeline for the kinds of all keys, one for their sizes, two for 
 database where sessions are counted by a pattern.
 """
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ from scaler.sources.broker import Answer, BrokerSource, Question, credentials, n
 
 SCAN_COUNT: Final = 1000
 """Keys that one SCAN looks at: about a millisecond in which Redis serves nobody else."""
+
+WALK_SHARE: Final = 0.6
+"""Of the source's time-out, for the walk over the keys: too long a one must not take lists and streams with it."""
 
 ALIKE: Final = 16
 """Patterns of keys with the same beginning: each key that has it is held against each of them, in our event loop."""
@@ -170,6 +174,15 @@ class RedisSource(BrokerSource):
             why = f"the database holds {size} keys, more than max_keys ({self._backend.max_keys})"
             why += "; keep the sessions in a sorted set, or raise it"
             return dict.fromkeys(patterns, size if isinstance(size, Missing) else Missing(why))
+        limit_s = WALK_SHARE * self.timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                return await self._walk(patterns)
+        except TimeoutError:
+            await self._drop()  # its late answer would come before the next
+            return dict.fromkeys(patterns, Missing(f"the walk over {size} keys took longer than {limit_s:g} s"))
+
+    async def _walk(self, patterns: Sequence[str]) -> Mapping[str, int | Missing]:
         tally = _Tally(patterns)
         heads = [pattern.partition("*")[0] for pattern in patterns]
         match = _glob(commonprefix(heads))  # noqa: RUF071  # of texts, not of paths

@@ -88,9 +88,10 @@ def state_id(states: States, kind: int, cpu_milli: int, gpus: IntArray, memory_m
             states.words[new, VALUE_EPOCH] = 0
             states.words[new, PRICE_EPOCH] = 0
             return int(new)
-        words = states.words[found - 1]
-        if words[KEY_LOW] == low and words[KEY_HIGH] == high and words[KEY_MEMORY] == memory:
-            return int(found - 1)
+        state = found - 1
+        same = states.words[state, KEY_LOW] == low and states.words[state, KEY_HIGH] == high
+        if same and states.words[state, KEY_MEMORY] == memory:
+            return int(state)
         slot = (slot + np.uint64(1)) & mask
 
 

@@ -16,7 +16,11 @@ def as_json(result: Calibration) -> str:
         "parameters": parameters(result.engine) | {"kv_blocks": result.kv_blocks},
         "errors": result.errors,
         "errors_before": result.before,
-        "served_at_once": dict(result.limits),
+        "crowded": {
+            "rows": result.crowded,
+            "served_at_once": dict(result.limits),
+            "errors_without_them": result.without_them,
+        },
     }
     return json.dumps(document, indent=1) + "\n"
 

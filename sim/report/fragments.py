@@ -32,14 +32,19 @@ def fragmented_h(world: World, pods: Sequence[PodLife]) -> float:
     grant, model = used.allocation.grants()[0], world.fleet.gpu_model(used.node)
     profile = grant.profile if isinstance(grant, MigSlice) else None
     part = next(held.part for pod in pods for held in pod.holds)
-    lost_s = sum(_lost_s(found, end_s, model, profile, part) for found in spans.values())
-    untouched_s = world.fleet.gpu_s(end_s) - len(spans) * end_s
-    lost_s += max(0.0, untouched_s) * unusable([], model, profile, part)
+    lost_s = 0.0
+    for name, life in world.fleet.lives.items():
+        there = (life.from_s, end_s if life.to_s is None else life.to_s)
+        for gpu in range(world.fleet.kinds[life.kind].gpus_per_node):
+            lost_s += _lost_s(spans.get((name, gpu), ()), there, model, profile, part)
     return lost_s / 3600
 
 
-def _lost_s(spans: Sequence[Span], end_s: float, model: GpuModel, profile: str | None, part: float) -> float:
-    instants = sorted({0.0, end_s, *(s.from_s for s in spans), *(s.to_s for s in spans)})
+def _lost_s(
+    spans: Sequence[Span], there: tuple[float, float], model: GpuModel, profile: str | None, part: float
+) -> float:
+    """Of one GPU, while its node was `there`."""
+    instants = sorted({*there, *(s.from_s for s in spans), *(s.to_s for s in spans)})
     return sum(
         (b - a) * unusable([s.held for s in spans if s.from_s <= a < s.to_s], model, profile, part)
         for a, b in pairwise(instants)

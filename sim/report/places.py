@@ -18,7 +18,7 @@ def nodes(world: World) -> list[Node]:
             gpu=kinds[life.kind].gpu,
             gpus=kinds[life.kind].gpus_per_node,
             mode=kinds[life.kind].mode,
-            from_s=round(life.from_s, 6),
+            from_s=round(float(life.from_s), 6),
             to_s=_rounded(life.to_s),
         )
         for name, life in world.fleet.lives.items()

@@ -1,5 +1,6 @@
 """What Redis may answer: a client that a test scripts."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
@@ -23,6 +24,7 @@ class ScriptedRedis:
         self.answers = answers
         self.asked: list[str] = []
         self.pipelines = 0
+        self.hangs: str | None = None
         self._commands: list[str] = []
 
     def pipeline(self, *, transaction: bool) -> "ScriptedRedis":
@@ -35,6 +37,8 @@ class ScriptedRedis:
 
     async def execute(self, *, raise_on_error: bool) -> list[Any]:
         assert not raise_on_error
+        if self.hangs is not None and self._commands[0].startswith(self.hangs):
+            await asyncio.Event().wait()
         self.pipelines += 1
         self.asked += self._commands
         return [self._one(command) for command in self._commands]
@@ -49,9 +53,14 @@ class ScriptedRedis:
         pass
 
 
-def source_of(answers: Mapping[str, Any], **settings: Any) -> tuple[RedisSource, ScriptedRedis]:  # noqa: ANN401
+def source_of(
+    answers: Mapping[str, Any],
+    *,
+    timeout_s: float = 5.0,
+    **settings: Any,  # noqa: ANN401
+) -> tuple[RedisSource, ScriptedRedis]:
     backend = RedisBackend(kind="redis", url="redis://redis", names=("*",), **settings)
-    source, client = RedisSource("messages", backend), ScriptedRedis(answers)
+    source, client = RedisSource("messages", backend, timeout_s=timeout_s), ScriptedRedis(answers)
     source._client = client  # type: ignore[assignment]
     return source, client
 
@@ -209,6 +218,16 @@ async def test_so_many_patterns_alike_that_the_walk_would_take_long_are_missing(
     counts = [found[subject].readings[ReadingName.SESSIONS] for subject in subjects]
     assert counts[:ALIKE] == [Sample(1, AT_S)] * 2 + [Sample(0, AT_S)] * (ALIKE - 2)
     assert counts[ALIKE:] == [Missing("more than 16 patterns begin as it does, up to the '*'")] * 2
+
+
+async def test_a_walk_that_takes_too_long_does_not_take_the_lists_with_it() -> None:
+    source, client = source_of({"TYPE": "list", "LLEN": 3, "DBSIZE": 90}, timeout_s=0.1)
+    client.hangs = "SCAN"
+    jobs, sessions = subject_of("jobs"), subject_of("s:*", sessions=True)
+    found = await source.read({subject: source.provides(subject) for subject in (jobs, sessions)}, AT_S)
+    assert found[jobs].readings[ReadingName.BACKLOG] == Sample(3, AT_S)
+    assert found[sessions].readings[ReadingName.SESSIONS] == Missing("the walk over 90 keys took longer than 0.06 s")
+    assert source._client is None
 
 
 async def test_what_a_pattern_holds_besides_its_star_is_literal() -> None:

@@ -84,6 +84,16 @@ def test_a_table_in_the_environment_that_is_no_json(monkeypatch: pytest.MonkeyPa
         pytest.param(
             {"log_level": "loud"}, "log_level: Input should be 'debug', 'info', 'warning' or 'error'", id="level"
         ),
+        pytest.param(
+            {"backends": {"pods": {"kind": "scrape"}}, "kubernetes": False},
+            "backends pods: kind scrape finds pods by the Kubernetes API; set kubernetes",
+            id="scrapes without knowing the pods",
+        ),
+        pytest.param(
+            {"backends": {"pods": {"kind": "scrape", "gateway": {"namespace": "edge", "workload": "gw"}}}},
+            "backends.pods.gateway.port: Field required",
+            id="a gateway without a port",
+        ),
         pytest.param({"colour": "red"}, "colour: Extra inputs are not permitted", id="no such setting"),
     ],
 )

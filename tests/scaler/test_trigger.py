@@ -72,6 +72,7 @@ def test_every_key() -> None:
         "arrivals_per_s",
         "service_s",
         "p95_s",
+        "oldest_wait_s",
     }
 
 

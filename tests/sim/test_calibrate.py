@@ -177,7 +177,9 @@ def test_experts_are_read_as_tokens_come(model: str) -> None:
 @pytest.mark.parametrize(
     ("asked", "fault"),
     [
-        pytest.param(("b300", "llama-3.1-8b", 1, "bf16"), "nothing is known of 'b300'; known gpus: h100-80", id="GPU"),
+        pytest.param(
+            ("tpu-v5e", "llama-3.1-8b", 1, "bf16"), "nothing is known of 'tpu-v5e'; known gpus: h100-80", id="GPU"
+        ),
         pytest.param(("t4", "gpt-2", 1, "bf16"), "nothing is known of 'gpt-2'; known models: llama", id="model"),
         pytest.param(
             ("t4", "llama-3.1-8b", 3, "bf16"), "no such tensor parallelism: 3; there are 1, 2", id="parallelism"
@@ -300,7 +302,10 @@ def test_what_waits_before_the_engine_tells_how_many_it_serves() -> None:
     found = calibrate(H100, table, settings, check_only=False)
     assert found.limits == {"run": 4}
     assert found.errors["tpot_s"]["mape_pct"] < 1
-    assert calibrate(H100, table, settings, check_only=True).limits == {}
+    unfitted = calibrate(H100, table, settings, check_only=True)
+    assert (unfitted.limits, unfitted.crowded) == ({}, 2)
+    assert unfitted.errors["tpot_s"]["mape_pct"] > 10
+    assert unfitted.without_them["tpot_s"]["mape_pct"] < 1
 
 
 NOTHING = Latencies(*(np.array([0.1, 0.1]) for _ in range(3)))
@@ -309,6 +314,20 @@ NOTHING = Latencies(*(np.array([0.1, 0.1]) for _ in range(3)))
 def _with(few: Latencies, fast: Shape) -> Latencies:
     other = Table(((500, 50, 2),), NOTHING, ("other",)).predict(fast, 0.0)
     return Latencies(*(np.append(a, b) for a, b in zip(few.columns(), other.columns(), strict=True)))
+
+
+def test_a_mixture_whose_tokens_agree_on_experts_is_found() -> None:
+    """Fewer a new token than random ones would ask for, and slower ones: seen in how times grow with clients."""
+    engine = load()["h100-80-gpt-oss-120b-tp4"]
+    skewed = replace(engine.times, experts=2 * engine.times.experts, spared=(1 << 20) * 98 // 100)
+    points = tuple((500, 60, clients) for clients in (1, 2, 4, 8, 16, 32, 64))
+    settings = replace(SETTINGS, max_num_batched_tokens=8192, kv_blocks=100_000)
+    nothing = Latencies(*(np.full(len(points), 0.1) for _ in range(3)))
+    runs = ("run",) * len(points)
+    seen = Table(points, nothing, runs).predict(shape(settings, Fitted(skewed, 0.01, 100_000)), 0.01)
+    found = calibrate(engine, Table(points, seen, runs), settings, check_only=False)
+    assert found.before["tpot_s"]["mape_pct"] > 5
+    assert found.errors["tpot_s"]["mape_pct"] < 1.5
 
 
 def test_a_weak_start_is_far_from_the_truth_and_gets_there(tmp_path: Path) -> None:
@@ -399,7 +418,7 @@ def test_the_command(tmp_path: Path) -> None:
     told = RUN.invoke(app, [*base, "--json", str(tmp_path / "out.json")])
     assert "time per output token" in told.stdout
     assert json.loads((tmp_path / "out.json").read_text()) == document
-    wrong = RUN.invoke(app, ["calibrate", log, "--gpu", "b300", "--model", "llama-3.1-8b"])
+    wrong = RUN.invoke(app, ["calibrate", log, "--gpu", "tpu-v5e", "--model", "llama-3.1-8b"])
     assert wrong.exit_code == 2
     assert "add one to sim/serving/specs/gpus.toml" in wrong.stderr
     small = RUN.invoke(app, ["calibrate", log, "--gpu", "t4", "--model", "llama-3.1-70b"])

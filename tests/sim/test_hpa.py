@@ -89,6 +89,26 @@ def test_growth_from_1_to_16(behavior: Behavior | None, path: list[int]) -> None
     assert seen == path
 
 
+@pytest.mark.parametrize(
+    ("up", "down", "desired", "after"),
+    [
+        pytest.param(0.0, 0.0, 101, 101, id="none: one more in a hundred"),
+        pytest.param(0.0, 0.0, 99, 99, id="none: one less in a hundred"),
+        pytest.param(0.0, None, 99, 100, id="up alone: down keeps the default 10 %"),
+        pytest.param(None, 0.0, 101, 100, id="down alone: up keeps the default 10 %"),
+        pytest.param(0.05, 0.2, 105, 100, id="5 % up: at the edge nothing happens"),
+        pytest.param(0.05, 0.2, 106, 106, id="5 % up: past the edge"),
+        pytest.param(0.05, 0.2, 80, 100, id="20 % down: at the edge nothing happens"),
+        pytest.param(0.05, 0.2, 79, 79, id="20 % down: past the edge"),
+    ],
+)
+def test_each_direction_has_its_own_tolerance(up: float | None, down: float | None, desired: int, after: int) -> None:
+    """KEP-4951: `behavior.scaleUp.tolerance` and `scaleDown.tolerance`, the cluster's default where one is not set."""
+    both = Behavior(up=replace(EXACT.up, tolerance=up), down=replace(EXACT.down, tolerance=down))
+    past = sync(spec(both), scale(100), want(100), NO_PAST, 0.0)[1]
+    assert sync(spec(both), scale(100), want(desired), past, 400.0)[0].replicas == after
+
+
 def test_without_behavior_the_highest_of_five_minutes_holds() -> None:
     past, current, seen = NO_PAST, 10, []
     for i, desired in enumerate([10] + [2] * 22):

@@ -209,3 +209,25 @@ def test_a_lost_node_takes_its_pods_with_it_and_all_come_again(tmp_path: Path, n
     assert report.gpus.provisioned_h < 3
     if notice == "0s":
         assert report.requests.dropped > 0, "requests went with the node"
+
+
+def outage(value: dict[str, Any], of: str) -> None:
+    scaled_object(value, {"minReplicaCount": 1}, {"policy": "queue", "queuePerReplica": "2", "onMissing": "fail"})
+    value["scaledObject"]["spec"]["fallback"] = {"failureThreshold": 3, "replicas": 6}
+    value[of] = {"outages": [{"at": "5m", "lasts": "15m"}]}
+
+
+@pytest.mark.parametrize(
+    ("of", "replicas"),
+    [
+        pytest.param("metrics", 6, id="no measurements: the scaler says so, KEDA counts, and falls back"),
+        pytest.param("scaler", None, id="no scaler: KEDA counts nothing, and the HPA holds (keda issue 8056)"),
+    ],
+)
+def test_who_is_away_decides_whether_keda_falls_back(tmp_path: Path, of: str, replicas: int | None) -> None:
+    report = run(tmp_path, lambda value: outage(value, of), duration="25m", workload=rates(("0m", 3)))
+    wanted = dict(zip(report.time_line.at_s, report.time_line.wanted, strict=True))
+    before = [n for at_s, n in wanted.items() if at_s <= 300][-1]
+    away = {n for at_s, n in wanted.items() if 900 < at_s < 1200}
+    assert away == {before if replicas is None else replicas}
+    assert before < 6

@@ -68,12 +68,11 @@ def _fill_stream(streams: Streams, begin: int, end: int, room: Room) -> float:
     i = begin
     while i < end and cpu_milli >= streams.cpu_floor[i] and memory_mib >= streams.memory_floor[i]:
         asked = streams.cpu_milli[i]
-        asked_mib = streams.memory_mib[i]
         milli = streams.gpu_milli[i]
         if milli == 0:
-            if cpu_milli >= asked and memory_mib >= asked_mib:
+            if cpu_milli >= asked and memory_mib >= streams.memory_mib[i]:
                 cpu_milli -= asked
-                memory_mib -= asked_mib
+                memory_mib -= streams.memory_mib[i]
                 filled += streams.cpu_value[0] * asked
             i += 1
             continue
@@ -82,12 +81,12 @@ def _fill_stream(streams: Streams, begin: int, end: int, room: Room) -> float:
             i = streams.next_smaller[i]
             continue
         wanted = streams.gpu_count[i]
-        if cpu_milli >= asked and memory_mib >= asked_mib and (gpu >= 0 or whole >= wanted):
+        if cpu_milli >= asked and memory_mib >= streams.memory_mib[i] and (gpu >= 0 or whole >= wanted):
             whole -= wanted if gpu < 0 else 0
             if milli < 1000:
                 count = _share_gpu(partial, count, milli, gpu)
             cpu_milli -= asked
-            memory_mib -= asked_mib
+            memory_mib -= streams.memory_mib[i]
             filled += milli * wanted
         i += 1
     return filled

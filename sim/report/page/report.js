@@ -28,7 +28,7 @@ function cards() {
     ["First token, P99", duration(latency.first_token_s.p99), `median ${duration(latency.first_token_s.p50)}`],
     ["End to end, P99", duration(latency.end_to_end_s.p99), `median ${duration(latency.end_to_end_s.p50)}`],
     ["Replicas", replicas.mean.toFixed(1), `mean; ${replicas.most} at most, ${replicas.ups} up, ${replicas.downs} down, ${replicas.reversals} reversals`],
-    ["Requests lost", count(lost), `of ${count(requests.arrived)}: ${count(requests.dropped)} with their replica, ${count(requests.refused)} longer than the context`, lost ? "bad" : "good"],
+    ["Requests lost", count(lost), `of ${count(requests.arrived)}: ${count(requests.dropped)} with their replica, ${count(requests.refused)} refused`, lost ? "bad" : "good"],
   ];
   if (sessions.begun) {
     all.push(["Sessions broken", count(sessions.broken), `of ${count(sessions.begun)} begun, ${count(sessions.finished)} finished`, sessions.broken ? "bad" : "good"]);
@@ -112,18 +112,19 @@ function charts() {
     ...all, title: "Memory and GPUs in use", format: (v) => percent(v, 0), top: 1, height: 100,
     note: "KV cache of the ready replicas held by running requests; GPUs of the cluster held by pods.",
     series: [
-      { name: "GPUs held", values: line.gpus_used.map((v) => v / gpusOwned()), kind: "area", soft: true, color: "grey" },
+      { name: "GPUs held", values: line.gpus_used.map((v, i) => v / Math.max(1, gpusAt(times[i]))), kind: "area", soft: true, color: "grey" },
       { name: "KV cache used", values: line.kv_used, kind: "line", color: "blue" },
     ],
   });
 }
 
-const gpusOwned = () => report.nodes.reduce((sum, n) => sum + n.gpus, 0);
+const gpusAt = (t) => report.nodes.reduce((sum, n) => sum + (n.from_s < t && t <= (n.to_s ?? end) ? n.gpus : 0), 0);
 const SHOWN_GPUS = 48;
 
 function lanes() {
   // Every GPU that a pod ever held, with its holds; those without a place of their own are laid beside each other.
-  const found = new Map(report.nodes.flatMap((n) => Array.from({ length: n.gpus }, (_, i) => [`${n.name} ${i}`, []])));
+  const of = (n) => Array.from({ length: n.gpus }, (_, i) => [`${n.name} ${i}`, Object.assign([], { node: n })]);
+  const found = new Map(report.nodes.flatMap(of));
   for (const pod of report.pods) {
     for (const hold of pod.node === null ? [] : pod.holds) {
       found.get(`${pod.node} ${hold.gpu}`).push({ pod, part: hold.part, start: hold.start, profile: hold.profile, from: pod.bound_s, to: pod.gone_s ?? end });
@@ -157,7 +158,9 @@ function map() {
   shown.forEach(([name, holds], i) => {
     const y = i * (lane + 4) + 4;
     node("text", { x: left - 8, y: y + lane / 2 + 4, "text-anchor": "end" }, svg, name);
-    node("rect", { x: left, width: WIDTH - left - RIGHT, y, height: lane, fill: color("grey-soft"), rx: 3 }, svg);
+    const [from, to] = [holds.node.from_s, holds.node.to_s ?? end];
+    const there = node("rect", { x: x(from), width: x(to) - x(from), y, height: lane, fill: color("grey-soft"), rx: 3 }, svg);
+    hover(there, () => [name, [["grey", `${holds.node.gpu}, ${holds.node.mode}`, `there from ${duration(from)}${holds.node.to_s === null ? "" : ` to ${duration(to)}`}`]]]);
     holds.forEach((hold) => block(svg, hold, x, y + hold.start * lane, Math.max(2, hold.part * lane - 1)));
   });
 }

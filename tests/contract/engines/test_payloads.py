@@ -143,6 +143,7 @@ EXPECTED: Final[Mapping[str, Mapping[str, float]]] = {
         "ttft_p95_s": 0.25 + 0.25 * 0.95,
         "itl_p95_s": 0.005 + 0.005 * 0.95,
         "attainment": 0.0,
+        "oldest_wait_s": 5 / (78 / 120),
     },
 }
 #: Exports nothing: there is no page.

@@ -22,7 +22,7 @@ def test_every_preset_runs_as_it_is(tmp_path: Path, preset: str, gpu: str) -> No
     result = sim("run", path)
     assert result.exit_code == 0, result.output
     assert "GPU hours" in result.stdout
-    assert ("(roofline)" in result.stdout.replace("\n", " ")) is (gpu == "l40s")
+    assert "interpolated" in result.stdout
 
 
 def test_init_prints_and_never_overwrites(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_init_prints_and_never_overwrites(tmp_path: Path) -> None:
         pytest.param("3g.40gb", "1g.10gb", "engine: a100-80-llama-3.1-8b needs 17365 MiB", id="weights do not fit"),
         pytest.param("mode: mig", "mode: exclusive", "pod: no empty node of the cluster has room for it", id="no MIG"),
         pytest.param(
-            "maxNumBatchedTokens: 2048", "maxNumBatchedTokens: 16", "engine: token_budget 16 is below", id="budget"
+            "maxNumBatchedTokens: 2048", "maxNumBatchedTokens: 16", "engine: maxNumBatchedTokens 16 is", id="budget"
         ),
     ],
 )
@@ -57,5 +57,5 @@ def test_an_engine_that_is_not_in_the_catalog_can_be_named_by_its_parts(tmp_path
     text = SHORT.replace("catalog: a100-80-llama-3.1-8b", "catalog: a100-80-qwen3-14b-fp8-tp1")
     assert sim("validate", scene(tmp_path, text)).exit_code == 0
     unknown = sim("validate", scene(tmp_path, SHORT.replace("llama-3.1-8b", "llama-9-8b-fp8-tp1")))
-    assert "no such engine; there are a100-80-llama-3.1-8b" in unknown.stderr
+    assert "no such engine; there are a100-80-llama-3.1" in unknown.stderr
     assert "or name a roofline by GPU, model, precision and tensor parallelism" in unknown.stderr

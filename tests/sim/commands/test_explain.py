@@ -27,7 +27,7 @@ def test_the_story_goes_from_the_readings_to_the_pods(tmp_path: Path) -> None:
 def test_before_anything_was_measured_it_says_so(tmp_path: Path) -> None:
     result = sim("explain", scene(tmp_path), "--at", "2s")
     assert "is not known: no series" in result.stdout
-    assert "starts (slice), ready in " in result.stdout
+    assert "engine-00000 on a100-80-0-000 starts since " in result.stdout
 
 
 def test_pods_that_wait_and_pods_that_go(tmp_path: Path) -> None:

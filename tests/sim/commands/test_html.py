@@ -11,7 +11,7 @@ import pytest
 from sim.report.html import to_html
 from sim.report.model import Report
 from sim.run import load, simulate
-from tests.sim.commands.scenes import scene, sim
+from tests.sim.commands.scenes import SHORT, scene, sim
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +90,15 @@ def test_a_browser_draws_every_part(tmp_path: Path, report: Report) -> None:
     assert drawn.count('class="card ') == 8
     for part in ("Where the GPU hours went", "How long a start takes", "How far this can be believed"):
         assert part in drawn
+
+
+def test_nodes_that_come_are_in_the_report_with_their_time(tmp_path: Path) -> None:
+    few = SHORT.replace(
+        "{count: 2, gpu: a100-80, gpusPerNode: 8", "{count: 1, maxCount: 2, gpu: a100-80, gpusPerNode: 1"
+    )
+    text = few.replace("duration: 6m", "duration: 12m").replace("startReplicas: 1", "startReplicas: 4")
+    found = simulate(load(scene(tmp_path, text.replace("minReplicaCount: 1", "minReplicaCount: 4"))), 0)
+    first, later = found.nodes
+    assert (first.from_s, first.to_s) == (0.0, None)
+    assert 60 < later.from_s < 720
+    assert "a100-80-0-001" in to_html(msgspec.json.decode(found.to_json(), type=Report))

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from sim.serving.turns import PS_PER_S, Turns
 from sim.streams import stream
-from sim.workloads import WORKLOADS, diurnal
+from sim.workloads import WORKLOADS, agents, diurnal
 from sim.workloads.shapes import renewal
 
 TOKENS = {"promptTokens": {"p50": 500, "p90": 2000}, "outputTokens": {"p50": 100, "p90": 400, "max": 500}}
@@ -72,3 +72,16 @@ def test_instants_of_bursts_ascend_or_are_refused() -> None:
     points = [{"at": "5m", "perMinute": 1}, {"at": "5m", "perMinute": 2}]
     with pytest.raises(ValidationError, match="instants must ascend"):
         WORKLOADS["bursts"].config.model_validate(CONFIGS["bursts"] | {"rate": points})
+
+
+def test_agents_wait_as_tracelab_says() -> None:
+    # arXiv 2606.30560, two kinds of sessions: tools answer after 16.8 s in the mean; 3.1 and 4.9 % of their calls take
+    # over a minute, which is 61 and 92 % of their time; people come back within 5 minutes in 70 and 80 %, within an
+    # hour in 95 and 96 %
+    config = agents.Config.model_validate({"kind": "agents", "sessions": [{"at": "0m", "perMinute": 1}]})
+    tool_s, human_s = (w.draw(stream(0, "test"), 500_000) for w in (config.tool_wait, config.human_wait))
+    assert tool_s.mean() == pytest.approx(16.8, rel=0.05)
+    assert 0.031 < (tool_s > 60).mean() < 0.049
+    assert 0.61 < tool_s[tool_s > 60].sum() / tool_s.sum() < 0.92
+    assert 0.70 < (human_s < 300).mean() < 0.80
+    assert 0.95 < (human_s < 3600).mean() < 0.97
