@@ -98,7 +98,7 @@ class EngineYaml(Strict):
         drafts = self.speculative
         engine = engine_of(self.catalog) if self.catalog else find(self.served.known) if self.served else None
         if engine is None:
-            raise ValueError(f"an engine that is not known is refused when it is read: {self.catalog}")
+            raise ValueError("an engine that is not known is refused when the scenario is read")
         if drafts is None:
             return engine
         return replace(engine, times=engine.times.speculative(drafts.tokens, drafts.acceptance, to_ps(drafts.draft)))

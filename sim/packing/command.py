@@ -36,6 +36,24 @@ def _refuse(message: str) -> NoReturn:
     raise typer.Exit(2)
 
 
+_Mix = Annotated[
+    str | None,
+    typer.Option(help="MIG demands in place of files: uniform, skew-small, skew-big, bimodal, by comma; or all."),
+]
+_Gpus = Annotated[int, typer.Option(min=1, help="MIG: GPUs of the fleet, one on a node; not for --fixed.")]
+_Model = Annotated[str, typer.Option(help="MIG: GPU model of the catalog.")]
+_Load = Annotated[
+    float | None,
+    typer.Option(min=0.01, max=1000, help="Work asked for, as a part of all. MIG: 1.0; replay: as recorded."),
+]
+_Fixed = Annotated[
+    int,
+    typer.Option(
+        min=0, help="MIG: so many pods, all waiting at once, that never leave, against the fewest GPUs; 0: a stream."
+    ),
+]
+
+
 def pack(
     *,
     nodes: Annotated[
@@ -51,23 +69,11 @@ def pack(
             help="fgd: arrivals only, cloned to 130 % of the GPUs; replay: the trace's own times, with a queue."
         ),
     ] = Recipe.FGD,
-    mix: Annotated[
-        str | None,
-        typer.Option(help="MIG demands in place of files: uniform, skew-small, skew-big, bimodal, by comma; or all."),
-    ] = None,
-    gpus: Annotated[int, typer.Option(min=1, help="MIG: GPUs of the fleet, one on a node; not for --fixed.")] = 100,
-    model: Annotated[str, typer.Option(help="MIG: GPU model of the catalog.")] = "a100-80",
-    load: Annotated[
-        float | None,
-        typer.Option(min=0.01, max=1000, help="Work asked for, as a part of all. MIG: 1.0; replay: as recorded."),
-    ] = None,
-    fixed: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="MIG: so many pods, all waiting at once, that never leave, against the fewest GPUs; 0: a stream.",
-        ),
-    ] = 0,
+    mix: _Mix = None,
+    gpus: _Gpus = 100,
+    model: _Model = "a100-80",
+    load: _Load = None,
+    fixed: _Fixed = 0,
     scorers: Annotated[
         str | None,
         typer.Option(

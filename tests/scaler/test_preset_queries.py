@@ -21,22 +21,29 @@ from scaler.signals.recipes import (
     Sum,
     SumRate,
 )
-from scaler.sources import readable
 from scaler.sources.batch import Kind, questions
 from scaler.sources.presets import Preset, load, parse
-from scaler.sources.promql import Scope, Writer, cluster
+from scaler.sources.promql import Scope, Writer
+from tests.scaler.engine_series import (
+    CHAT,
+    E2E,
+    GATEWAY,
+    OF_NAMESAKE,
+    OF_PLANNER,
+    PLANNER,
+    RUNNING,
+    WAITING,
+    A,
+    B,
+    classic,
+    counter,
+    gauge,
+)
 from tests.scaler.promtool import Series, Want, answered, flat, native, rate
 
 pytestmark = pytest.mark.integration
 
 SCOPE = Scope(namespaces=("agents", "research"), window_s=120.0, max_age_s=60.0)
-A = 'namespace="agents",pod="chat-7d9f8b6c4d-aaaaa",engine="0"'
-B = 'namespace="agents",pod="chat-7d9f8b6c4d-bbbbb",engine="0"'
-PLANNER = 'namespace="agents",pod="planner-1",engine="0"'
-NAMESAKE = 'namespace="research",pod="chat-7d9f8b6c4d-aaaaa",engine="0"'
-FOREIGN = 'namespace="finance",pod="chat-7d9f8b6c4d-aaaaa",engine="0"'
-GATEWAY = 'namespace="agents",pod="gateway-5c7d9-ccccc",workload="chat"'
-CHAT, OF_PLANNER, OF_NAMESAKE = ("agents", "chat"), ("agents", "planner"), ("research", "chat")
 
 
 VLLM = Writer(load()["vllm"], SCOPE)
@@ -71,19 +78,6 @@ names = [
 ODDLY = Writer(ODD, SCOPE)
 
 
-def gauge(name: str, a: str, b: str) -> Series:
-    """A gauge of two pods of `chat`; one of them is scraped by two jobs. Others, here and elsewhere, have it too."""
-    ours = {f"{name}{{{A}}}": a, f'{name}{{{A},job="twice"}}': a, f"{name}{{{B}}}": b}
-    others = {PLANNER: flat(20), NAMESAKE: flat(30), FOREIGN: flat(1000)}
-    return ours | {f"{name}{{{labels}}}": value for labels, value in others.items()}
-
-
-def counter(name: str, a: str, b: str, labels: str = "") -> Series:
-    return {f"{name}{{{A}{labels}}}": a, f'{name}{{{A}{labels},job="twice"}}': a, f"{name}{{{B}{labels}}}": b}
-
-
-WAITING = gauge("vllm:num_requests_waiting", flat(3), flat(4))
-RUNNING = gauge("vllm:num_requests_running", flat(6), flat(2))
 EVERYWHERE: dict[tuple[str, ...], float] = {CHAT: 7, OF_PLANNER: 20, OF_NAMESAKE: 30}
 KV = "vllm:kv_cache_usage_perc"
 OLD_KV = "vllm:gpu_cache_usage_perc"
@@ -265,16 +259,6 @@ def test_part_of_an_odd_engine(part: Expression, series: Series, want: Want, tmp
     answered(ODDLY.part(part), series, want, tmp_path)
 
 
-def classic(family: str, labels: str, *, one: str = "1.0", per_s: float = 1.0) -> Series:
-    """Requests end at `per_s`, half of them within 1 s, all within 2 s."""
-    shares = ((one, 0.5), ("2.0", 1.0), ("+Inf", 1.0))
-    buckets = {f'{family}_bucket{{{labels},le="{le}"}}': rate(share * per_s) for le, share in shares}
-    return buckets | {f"{family}_count{{{labels}}}": rate(per_s)}
-
-
-E2E = "vllm:e2e_request_latency_seconds"
-
-
 @pytest.mark.parametrize(
     ("writer", "series", "want"),
     [
@@ -344,65 +328,6 @@ def test_buckets(writer: Writer, series: Series, want: Want, tmp_path: Path) -> 
     answered(f"histogram_count({tagged})", series, native_ones, tmp_path, labels=("le", "part"))
 
 
-LATENCIES = (
-    classic(E2E, A)
-    | classic(E2E, B)
-    | {f"{E2E}_sum{{{pod}}}": rate(1.5) for pod in (A, B)}
-    | {f"vllm:request_queue_time_seconds_sum{{{pod}}}": rate(0.5) for pod in (A, B)}
-)
-ENDED = counter("vllm:request_success_total", rate(1), rate(1), ',finished_reason="stop"')
-PROMPT = counter("vllm:prompt_tokens_total", rate(20), rate(10))
-
-
-@pytest.mark.parametrize(
-    ("name", "series", "want"),
-    [
-        pytest.param("queue", WAITING, EVERYWHERE, id="queue"),
-        pytest.param(
-            "queue",
-            {f"vllm:num_requests_waiting{{{A}}}": flat(3), f"agent_requests_waiting{{{GATEWAY}}}": flat(5)},
-            {CHAT: 8},
-            id="queue: with a gateway's",
-        ),
-        pytest.param("prompt_tokens_per_s", PROMPT, {CHAT: 30}, id="prompt: an engine without a cache"),
-        pytest.param(
-            "prompt_tokens_per_s",
-            PROMPT | counter("vllm:prompt_tokens_cached_total", rate(5), rate(5)),
-            {CHAT: 20},
-            id="prompt: without what the cache held",
-        ),
-        pytest.param(
-            "arrivals_per_s",
-            ENDED
-            | {f"vllm:num_requests_running{{{A}}}": "0+3x40"}
-            | {f"vllm:num_requests_waiting{{{pod}}}": flat(4) for pod in (A, B)},
-            {CHAT: 2.2},
-            id="arrivals: what ends, and the growth of what is in flight",
-        ),
-        pytest.param("arrivals_per_s", ENDED, {}, id="arrivals: without the gauges not known"),
-        pytest.param("service_s", LATENCIES, {CHAT: 1}, id="service: the wait is not in it"),
-        pytest.param(
-            "service_s",
-            {name: flat(9) for name in LATENCIES},
-            {},
-            id="service: nothing ended, nothing is known, and nothing is divided by 0",
-        ),
-        pytest.param("p95_s", LATENCIES, {CHAT: 1.9}, id="P95: over all pods, not of each"),
-        pytest.param("oldest_wait_s", WAITING | ENDED, {CHAT: 3.5}, id="oldest wait: the line at its pace"),
-        pytest.param(
-            "oldest_wait_s",
-            gauge("vllm:num_requests_waiting", flat(0), flat(0)),
-            {CHAT: 0},
-            id="oldest wait: nobody waits, whatever the pace",
-        ),
-    ],
-)
-def test_the_text_for_people_yields_the_reading(name: str, series: Series, want: Want, tmp_path: Path) -> None:
-    preset = load()["vllm"]
-    way = preset.ways(name)[-1 if name == "oldest_wait_s" else 0]
-    answered(readable.text(preset, way, SCOPE), series, want, tmp_path)
-
-
 GHOST = {f"vllm:num_requests_running{{{B}}}": "2+0x12"}
 NEWBORN = {f"vllm:num_requests_running{{{B.replace('bbbbb', 'ddddd')}}}": "_x20 1"}
 
@@ -431,32 +356,6 @@ NEWBORN = {f"vllm:num_requests_running{{{B.replace('bbbbb', 'ddddd')}}}": "_x20 
 )
 def test_pods_behind(expression: str, series: Series, want: Want, tmp_path: Path) -> None:
     answered(expression, series, want, tmp_path)
-
-
-STATES = {
-    'kube_deployment_spec_replicas{namespace="agents",deployment="chat"}': flat(3),
-    'kube_deployment_status_replicas_ready{namespace="agents",deployment="chat"}': flat(2),
-    'kube_statefulset_replicas{namespace="agents",statefulset="planner"}': flat(5),
-    'kube_pod_status_phase{namespace="agents",pod="chat-7d9f8b6c4d-aaaaa",phase="Pending"}': flat(1),
-    'kube_pod_status_phase{namespace="agents",pod="chat-7d9f8b6c4d-bbbbb",phase="Pending"}': flat(0),
-    'kube_pod_status_phase{namespace="agents",pod="chat-7d9f8b6c4d-bbbbb",phase="Running"}': flat(1),
-    'kube_pod_status_phase{namespace="agents",pod="planner-0",phase="Running"}': flat(1),
-    'kube_pod_deletion_timestamp{namespace="agents",pod="chat-7d9f8b6c4d-bbbbb"}': flat(1e9),
-}
-
-
-@pytest.mark.parametrize(
-    ("name", "want"),
-    [
-        pytest.param(ReadingName.REPLICAS, {CHAT: 3, OF_PLANNER: 5}, id="replicas"),
-        pytest.param(ReadingName.READY, {CHAT: 2}, id="ready, of a Deployment"),
-        pytest.param(ReadingName.PENDING, {CHAT: 1}, id="pending"),
-        pytest.param(ReadingName.TERMINATING, {CHAT: 1, OF_PLANNER: 0}, id="terminating"),
-    ],
-)
-def test_kube_state_metrics(name: ReadingName, want: Want, tmp_path: Path) -> None:
-    answered(cluster(SCOPE)[name], STATES, want, tmp_path)
-    answered(cluster(SCOPE)[name], {}, {}, tmp_path)
 
 
 @pytest.mark.parametrize("preset", load().values(), ids=load().keys())

@@ -42,7 +42,7 @@ class _Static:
     running: Floats  # (s,) instances expected behind the state
     room: Floats  # (s, k)
     prospect: Floats  # (s, k) room and the share of drained room
-    levels: tuple[tuple[NDArray[np.intp], NDArray[np.intp]], ...]  # states, fullest first; (·, k, q) states after
+    levels: tuple[tuple[NDArray[np.intp], NDArray[np.intp]], ...]  # states, fullest first; (q, ·, k) states after
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def expected_waste(
     end = 1 / max(coming.total, 1.0)
     waste = np.full(len(free) + 1, np.inf)  # the last: does not fit
     for states, after in static.levels:
-        best = waste[after].min(axis=2)
+        best = waste.take(after).min(axis=0)  # over the first axis: seven times as fast as over the last
         fits = np.isfinite(best)
         gain = np.where(fits, best, 0.0) @ chance
         waste[states] = (end * free[states] + gain) / (end + fits @ chance)
@@ -109,7 +109,13 @@ def _static(tables: Tables) -> _Static:
         reached = tables.next_state[:, list(places)]
         after[:, k, : len(places)] = np.where(reached >= 0, reached, tables.states)
     levels = [np.flatnonzero(tables.free == n) for n in range(tables.cells + 1)]
-    return _Static(size, running[mask], room, room + share * drained[mask], tuple((ids, after[ids]) for ids in levels))
+    return _Static(
+        size,
+        running[mask],
+        room,
+        room + share * drained[mask],
+        tuple((ids, np.ascontiguousarray(after[ids].transpose(2, 0, 1))) for ids in levels),
+    )
 
 
 def _leaving(tables: Tables, room: Floats) -> tuple[Floats, Floats]:
