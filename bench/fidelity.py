@@ -201,9 +201,20 @@ def first_guess(alone: Sequence[Seen]) -> Engine:
     return replace(DENSE, name="cpu", gpu="cpu", model="random", basis="roofline", layers=WIDTH.layers, times=times)
 
 
+def in_time(run: Run) -> Run:
+    """As the engine must have sent it, where a stalled client saw the first token late, in one lump with others.
+
+    No token takes less than half of what it takes a request that meets nobody.
+    """
+    least_s = pace_of(run.seen[:ALONE]) / 2
+    latest_s = [one.last_s - least_s * (one.output_tokens - 1) for one in run.seen]
+    seen = [replace(one, first_s=min(one.first_s, at_s)) for one, at_s in zip(run.seen, latest_s, strict=True)]
+    return replace(run, seen=[replace(one, first_s=max(one.first_s, one.sent_s)) for one in seen])
+
+
 def calibrated(run: Run, keep: Path) -> tuple[Engine, calibrate.Calibration]:
     log = keep / "calibration.jsonl"
-    log.write_text(run.log())
+    log.write_text(in_time(run).log())
     found = calibrate.calibrate(first_guess(run.seen[:ALONE]), observed.read(log), SETTINGS, check_only=False)
     return found.engine, found
 
