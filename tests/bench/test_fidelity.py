@@ -21,6 +21,7 @@ from bench.fidelity import (
     calibrated,
     compared,
     depths,
+    in_time,
     poisson,
     requests,
     throughput,
@@ -106,6 +107,12 @@ def test_the_log_is_what_calibrate_takes(calibration: tuple[Run, float]) -> None
     lines = run.log().splitlines()
     assert len(lines) == ALONE + CROWD + MIXED
     assert set(json.loads(lines[0])) == set(LOG_FIELDS)
+
+
+def test_a_first_token_that_a_stalled_client_saw_with_the_last_is_dated_back() -> None:
+    alone = [_seen(Ask(0.0, (1,), 11), 0.0, 1.0, 2.0)] * ALONE  # 0.1 s a token
+    late = _seen(Ask(0.0, (1,), 11), 0.0, 1.999, 2.0)
+    assert in_time(Run(0.0, [*alone, late], [])).seen == [*alone, replace(late, first_s=1.5)]
 
 
 def test_throughput_is_that_of_full_slots() -> None:

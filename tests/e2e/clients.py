@@ -134,7 +134,8 @@ def quantile(values: Iterable[float], q: float) -> float:
 
 
 def _session() -> aiohttp.ClientSession:
-    limits = aiohttp.TCPConnector(limit=MOST_AT_ONCE)
+    # A connection each: one that is kept may be closed by the server in the instant in which it is used again.
+    limits = aiohttp.TCPConnector(limit=MOST_AT_ONCE, force_close=True)
     return aiohttp.ClientSession(connector=limits, timeout=aiohttp.ClientTimeout(total=TIMEOUT_S))
 
 

@@ -64,6 +64,13 @@ def counted(per_s: float, samples: int = 21) -> list[float]:
 
 def written() -> Story:
     story = Story()
+    counters_and_ghosts(story)
+    latencies(story)
+    witnesses(story)
+    return story
+
+
+def counters_and_ghosts(story: Story) -> None:
     # 1: two pods at 10 tokens/s; one restarts within the window, a third is gone since a minute.
     story.serves("p01", A, B)
     story.series(GENERATED, counted(10), namespace="p01", pod=A)
@@ -86,6 +93,9 @@ def written() -> Story:
     story.series(RUNNING, [1] * 16, ended_s=75, namespace="p05", pod=B)
     story.series(WAITING, [3] * 21, namespace="p05", pod=A)
     story.series(WAITING, [40] * 16, ended_s=75, namespace="p05", pod=B)
+
+
+def latencies(story: Story) -> None:
     # 6: nine of ten requests take longer than the last edge.
     story.serves("p06", A)
     story.requests("p06", A, {"1.0": 0.1})
@@ -106,6 +116,9 @@ def written() -> Story:
     story.serves("p10", A, B)
     story.requests("p10", A, {"1": 0.5, "2": 1.0})
     story.requests("p10", B, {"1.0": 0.5, "2.0": 1.0})
+
+
+def witnesses(story: Story) -> None:
     # 11: pods that two jobs scrape. (A histogram of both kinds: test_preset_queries.py, and NHCB in tests/integration.)
     for job in ("pods", "services"):
         story.series(RUNNING, [1] * 21, namespace="p11", pod=A, job=job)
@@ -127,7 +140,6 @@ def written() -> Story:
     story.serves("p16", A)
     # 17: one of three pods has not come through.
     story.serves("p17", A, B)
-    return story
 
 
 @pytest.fixture(scope="module")
