@@ -25,7 +25,7 @@ def defaults(peak_replicas: int) -> Static:
 
 
 def grid(peak_replicas: int) -> Iterator[Static]:
-    """Finer at the bottom, where it matters; up to three times the peak of 600 s."""
-    shares = [*(0.5 + 0.025 * i for i in range(41)), *(1.6 + 0.1 * i for i in range(15))]
+    """Finer at the bottom, where it matters; up to twenty times the peak of 600 s, for short bursts."""
+    shares = [*(0.5 + 0.025 * i for i in range(41)), *(1.6 * 1.05**i for i in range(52))]
     for replicas in sorted({ceil(share * peak_replicas) for share in shares}):
         yield Static(replicas)

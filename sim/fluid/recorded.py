@@ -95,6 +95,7 @@ def _recorded(path: Path, at_s: FloatArray, tokens: Sequence[tuple[float, float]
     since_s = at_s - at_s.min()
     if since_s.max() > MOST_S:
         raise TraceError(f"{path}: lasts {since_s.max():g} s, longer than {MOST_S} s; is the unit of time right?")
+    since_s = _spread(since_s)
     second, seconds = since_s.astype(np.int64), int(since_s.max()) + 1
     columns = np.array(tokens)
     return Recorded(
@@ -104,3 +105,15 @@ def _recorded(path: Path, at_s: FloatArray, tokens: Sequence[tuple[float, float]
             np.bincount(second, columns[:, 1], seconds),
         )
     )
+
+
+def _spread(since_s: FloatArray) -> FloatArray:
+    """Instants that were recorded in steps of several seconds (Mooncake's: 3 s), evenly over each step."""
+    stamps, index, count = np.unique(since_s, return_inverse=True, return_counts=True)
+    step_s = float(np.median(np.diff(stamps))) if len(stamps) > 1 else 0.0
+    if step_s < 2.0:
+        return since_s
+    order = np.argsort(index, kind="stable")
+    rank = np.empty(len(since_s))
+    rank[order] = np.arange(len(since_s)) - np.repeat(np.cumsum(count) - count, count)
+    return np.asarray(since_s + step_s * rank / count[index])

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -19,13 +19,35 @@ Decide = Any  #: a compiled function of type `DECIDE`
 _LOAD: Final = load_of(H100_70B_TP4, Counts(np.ones(TICK_S), np.ones(TICK_S), np.ones(TICK_S)))
 _TERMS: Final = Terms(np.ones(1, np.int64), 0, 1, 1)
 _typeof: Any = typeof
-_TICKS: Final = types.none(
+_TICKS: Final = types.int64(
     *(_typeof(value) for value in (H100_70B_TP4, _LOAD, new_pool(_LOAD, _TERMS), _TERMS)),
     types.FunctionType(DECIDE),
     FLOATS,
     FLOATS,
+    types.float64,
+    types.float64,
 )
 """Written out, so that one compiled loop serves every policy: numba would compile it anew for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One load on one kind of replica, and how it is scored."""
+
+    service: Service
+    load: Load
+    terms: Terms
+
+    @property
+    def asked(self) -> float:
+        """Requests that count: those of which it is known at the end whether they were on time."""
+        sums = self.load.requests_sum
+        return float(sums[len(self.load.requests) - 1] - sums[max(0, self.terms.scored_from * TICK_S - 1)])
+
+    @property
+    def gpu_hours_per_s(self) -> float:
+        """GPU-hours of a replica-second."""
+        return self.service.gpus / 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,31 +63,54 @@ class Outcome:
     broken: float
 
 
-def run(service: Service, load: Load, terms: Terms, decide: Decide, settings: FloatArray, memory: int) -> Outcome:
-    """`decide` at every tick; `memory`: how many numbers it remembers, all 0 at first."""
-    pool = new_pool(load, terms)
-    _ticks(service, load, pool, terms, decide, settings, np.zeros(memory))
-    return outcome(service, load, pool, terms)
+class Limits(NamedTuple):
+    """A run is given up once it has more late requests or more replica-seconds than this."""
+
+    late: float = float("inf")
+    replica_s: float = float("inf")
+
+
+NO_LIMITS: Final = Limits()
+
+
+def run(
+    case: Case, decide: Decide, settings: FloatArray, memory: int, limits: Limits = NO_LIMITS
+) -> tuple[Outcome, int]:
+    """`decide` at every tick, and how many ticks it was let go on. `memory`: numbers it remembers, all 0 at first."""
+    pool = new_pool(case.load, case.terms)
+    ticks = _ticks(case.service, case.load, pool, case.terms, decide, settings, np.zeros(memory), *limits)
+    return outcome(case, pool), int(ticks)
 
 
 @of_type(_TICKS)
 def _ticks(
-    service: Service, load: Load, pool: Pool, terms: Terms, decide: Decide, settings: FloatArray, memory: FloatArray
-) -> None:
+    service: Service,
+    load: Load,
+    pool: Pool,
+    terms: Terms,
+    decide: Decide,
+    settings: FloatArray,
+    memory: FloatArray,
+    most_late: float,
+    most_replica_s: float,
+) -> int:
     for tick in range(len(load.prefill_s)):
+        if pool.now[0].late > most_late or pool.now[0].replica_s > most_replica_s:
+            return tick
         join(pool, tick)
         wanted = decide(settings, look(service, load, pool, tick), memory)
         scale(service, load, pool, terms, tick, wanted)
         serve(service, load, pool, tick, tick >= terms.scored_from)
+    return len(load.prefill_s)
 
 
-def run_stepwise(service: Service, load: Load, terms: Terms, wanted: Callable[[Seen], float]) -> Outcome:
+def run_stepwise(case: Case, wanted: Callable[[Seen], float]) -> Outcome:
     """As `run`, for a policy in Python: the production decision."""
-    pool = new_pool(load, terms)
-    for tick in range(load.ticks):
-        seen = Seen(*_before(service, load, pool, tick))
-        _after(service, load, pool, terms, tick, float(wanted(seen)))
-    return outcome(service, load, pool, terms)
+    pool = new_pool(case.load, case.terms)
+    for tick in range(case.load.ticks):
+        seen = Seen(*_before(case.service, case.load, pool, tick))
+        _after(case.service, case.load, pool, case.terms, tick, float(wanted(seen)))
+    return outcome(case, pool)
 
 
 @compiled
@@ -80,30 +125,19 @@ def _after(service: Service, load: Load, pool: Pool, terms: Terms, tick: int, wa
     serve(service, load, pool, tick, tick >= terms.scored_from)
 
 
-def run_schedule(service: Service, load: Load, terms: Terms, replicas: IntArray) -> Outcome:
+def run_schedule(case: Case, replicas: IntArray) -> Outcome:
     """Serves with `replicas` ready at each tick, as a clairvoyant would: every start begins as long before as it takes.
 
     Starts are paid for in full, also where they begin before scoring does.
     """
-    pool = new_pool(load, terms)
+    pool = new_pool(case.load, case.terms)
     pool.now["ready"] = replicas[0]
-    _follow(service, load, pool, terms, replicas)
+    _follow(case.service, case.load, pool, case.terms, replicas)
     rises = np.maximum(np.diff(replicas), 0)
-    rises[: max(0, terms.scored_from - 1)] = 0
-    starts = int(rises.sum())
-    result = outcome(service, load, pool, terms)
-    pending_s = float(cold_start_ticks(terms, starts).sum() * TICK_S)
-    return Outcome(
-        attainment=result.attainment,
-        gpu_hours=result.gpu_hours + pending_s * service.gpus / 3600.0,
-        reversals=result.reversals,
-        broken=result.broken,
-    )
-
-
-def cold_start_ticks(terms: Terms, starts: int) -> IntArray:
-    """Of the first `starts` starts."""
-    return np.resize(terms.cold_starts, starts) if starts else np.zeros(0, np.int64)
+    rises[: max(0, case.terms.scored_from - 1)] = 0
+    starts = np.resize(case.terms.cold_starts, int(rises.sum())) if rises.any() else np.zeros(0)
+    pool.now["replica_s"] += float(starts.sum() * TICK_S)
+    return outcome(case, pool)
 
 
 @compiled
@@ -117,13 +151,11 @@ def _follow(service: Service, load: Load, pool: Pool, terms: Terms, replicas: In
         serve(service, load, pool, tick, tick >= terms.scored_from)
 
 
-def outcome(service: Service, load: Load, pool: Pool, terms: Terms) -> Outcome:
+def outcome(case: Case, pool: Pool) -> Outcome:
     now = pool.now[0]
-    last = len(load.requests) - 1
-    asked = load.requests_sum[last] - load.requests_sum[max(0, terms.scored_from * TICK_S - 1)]
     return Outcome(
-        attainment=1.0 - float(now["late"] / asked) if asked > 0.0 else 1.0,
-        gpu_hours=float(now["replica_s"]) * service.gpus / 3600.0,
+        attainment=1.0 - float(now["late"] / case.asked) if case.asked > 0.0 else 1.0,
+        gpu_hours=float(now["replica_s"]) * case.gpu_hours_per_s,
         reversals=int(now["reversals"]),
         broken=float(now["broken"]),
     )
