@@ -7,6 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from sim.evaluation.command import evaluate
 from sim.migpack.command import mig
 from sim.packing.command import pack
 
@@ -19,6 +20,7 @@ app = typer.Typer(
 )
 app.command()(pack)
 app.command()(mig)
+app.command()(evaluate)
 
 
 class Engine(StrEnum):

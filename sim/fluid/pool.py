@@ -51,13 +51,15 @@ class Terms(NamedTuple):
 class Pool(NamedTuple):
     """`now`: one record of `NOW`. `ready_at`: ticks at which the pending replicas join, oldest start first.
 
-    `running_sum`, `queued_sum`: requests at the end of each second, as running sums.
+    `running_sum`, `queued_sum`: requests at the end of each second, as running sums; `late_sum`: requests that were found
+    late, likewise.
     """
 
     now: Any
     ready_at: IntArray
     running_sum: FloatArray
     queued_sum: FloatArray
+    late_sum: FloatArray
 
 
 def new_pool(load: Load, terms: Terms) -> Pool:
@@ -69,6 +71,7 @@ def new_pool(load: Load, terms: Terms) -> Pool:
         ready_at=np.zeros(terms.max_replicas + 1, np.int64),
         running_sum=np.zeros(seconds + 1),
         queued_sum=np.zeros(seconds + 1),
+        late_sum=np.zeros(seconds + 1),
     )
 
 
@@ -107,11 +110,13 @@ def serve(service: Service, load: Load, pool: Pool, tick: int, scored: bool) -> 
             admitted, after = admission(service, prefill_s, output_tokens, now.ready, now.running, waiting)
             now.admitted = min(now.admitted + admitted * request_s, load.work_sum[second + 1])
             now.running = after
-        if scored and second > 0:
-            arrived = load.work_sum[second] - load.work_sum[second - 1]
-            if arrived > 0.0:  # one second ago; what of it still waits is late
-                kept = min(1.0, max(0.0, load.work_sum[second] - now.admitted) / arrived)
-                now.late += kept * load.requests[second - 1]
+        late = 0.0
+        arrived = load.work_sum[second] - load.work_sum[second - 1] if second > 0 else 0.0
+        if arrived > 0.0:  # one second ago; what of it still waits is late
+            late = min(1.0, max(0.0, load.work_sum[second] - now.admitted) / arrived) * load.requests[second - 1]
+        if scored:
+            now.late += late
+        pool.late_sum[second + 1] = pool.late_sum[second] + late
         pool.running_sum[second + 1] = pool.running_sum[second] + now.running
         queued = max(0.0, load.work_sum[second + 1] - now.admitted) / request_s
         pool.queued_sum[second + 1] = pool.queued_sum[second] + queued

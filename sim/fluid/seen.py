@@ -27,6 +27,8 @@ class Seen(NamedTuple):
     `in_flight_…`: queued and running, mean over a window; 6 s, 30 s and 60 s as a proxy sees them (`PROXY_AGE_S`).
     `requests_per_s`: over 180 s. `prompt_tokens`: mean of a request over 180 s. `output_tokens`: see `ENDED_AGE_S`.
     `work_…`: replicas kept busy by what arrives, mean over a window; its output tokens are estimated by that mean.
+    `queued_work_s`: replica-seconds of work that wait. `arrived_15s`, `late_15s`: requests of the last 15 s that arrived,
+    and that were found to be late.
     """
 
     now_s: float
@@ -47,6 +49,8 @@ class Seen(NamedTuple):
     work_60s: float
     work_180s: float
     queued_work_s: float
+    arrived_15s: float
+    late_15s: float
 
 
 FLOATS: Final = types.Array(types.float64, 1, "C")
@@ -106,6 +110,8 @@ def look(service: Service, load: Load, pool: Pool, tick: int) -> Seen:
         _work(service, load, at, 60, request_decode_s),
         _work(service, load, at, 180, request_decode_s),
         queued * (prompt_tokens * service.prefill_s + request_decode_s),
+        15.0 * mean_before(load.requests_sum, at, 15),
+        15.0 * mean_before(pool.late_sum, at, 15),
     )
 
 
