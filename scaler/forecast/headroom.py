@@ -50,8 +50,11 @@ AIM: Final = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """`slow`, `fast`: replicas kept busy by what arrives, mean over about 60 s and 30 s. `arrived`, `late`: requests
-    since the observation before, and how many of them were late; 0 where that is not measured."""
+    """One look at the demand.
+
+    `slow`, `fast`: replicas kept busy by what arrives, mean over about 60 s and 30 s. `arrived`, `late`: requests since
+    the observation before, and how many of them were late; 0 where that is not measured.
+    """
 
     at_s: float
     slow: float
@@ -118,9 +121,7 @@ def learn(learnt: Learnt, seen: Observed, *, cold_start_s: float, late_share: fl
         return learnt
     lead_s = cold_start_s + METRIC_AGE_S
     keep = bisect_left(learnt.at_s, seen.at_s - LONGEST_HOLD_S - lead_s)
-    learnt = replace(
-        learnt, at_s=(*learnt.at_s[keep:], seen.at_s), slow=(*learnt.slow[keep:], max(0.0, seen.slow))
-    )
+    learnt = replace(learnt, at_s=(*learnt.at_s[keep:], seen.at_s), slow=(*learnt.slow[keep:], max(0.0, seen.slow)))
     number = floor(seen.at_s / HOUR_S)
     hours = tuple(hour for hour in learnt.hours if number - HISTORY_H < hour.number <= number)
     latest = hours[-1] if hours and hours[-1].number == number else Hour(number)

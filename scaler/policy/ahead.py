@@ -9,6 +9,9 @@ from scaler.policy.base import Recommendation, Step, replicas_for
 FULL: Final = 0.95
 """Replicas are planned to be busy to this share: queues form before the last few per cent."""
 
+ROUNDING: Final = 0.25
+"""Replicas that rounding up adds on average come on top of the headroom: half of that is taken back."""
+
 BACKLOG_S: Final = 60.0
 """What waits is to be worked off within this time."""
 
@@ -28,10 +31,10 @@ class Pressure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ahead:
-    """ceil(headroom x highest demand of the hold / 0.95), at least what arrives now and what waits.
+    """ceil((headroom x highest demand of the hold - 0.25) / 0.95), at least what arrives now and what waits.
 
-    `cold_start_s`: from decision to ready. `slots`: requests that one replica serves at once. `late_share`: of requests,
-    may be late.
+    `cold_start_s`: from decision to ready. `slots`: requests that one replica serves at once. `late_share`: of the
+    requests, may be late.
     """
 
     rule: ClassVar[str] = "ahead"
@@ -44,7 +47,7 @@ class Ahead:
         learnt = learn(learnt, seen, cold_start_s=self.cold_start_s, late_share=self.late_share)
         hold_s, times = learnt.headroom.hold_s, learnt.headroom.times
         highest = learnt.highest(seen.at_s - hold_s, seen.at_s) or 0.0
-        want = max(1, replicas_for(times * highest, FULL))
+        want = max(1, replicas_for(times * highest - ROUNDING, FULL))
         why = f"{times:.3g} x {highest:.4g} replicas' demand, the highest of {hold_s:g} s, {FULL:.0%} busy"
         steps = [Step(self.rule, now.current, want, why)]
 

@@ -30,7 +30,7 @@ class Dynamo(NamedTuple):
 @of_type(DECIDE)
 def decide(settings: FloatArray, seen: Seen, memory: FloatArray) -> float:
     if seen.now_s % PERIOD_S > 0.0 or seen.now_s == 0.0:
-        return memory[WANTED] if memory[WANTED] > 0.0 else seen.ready + seen.pending
+        return float(memory[WANTED]) if memory[WANTED] > 0.0 else seen.ready + seen.pending
     requests = seen.requests_per_s * PERIOD_S
     memory[POINTS] += 1.0
     if memory[POINTS] == 1.0:
@@ -49,7 +49,7 @@ def decide(settings: FloatArray, seen: Seen, memory: FloatArray) -> float:
         next_requests = max(0.0, memory[LEVEL] + memory[TREND])
     work = seen.work_180s * next_requests / requests if requests > 0.0 else 0.0
     memory[WANTED] = max(1.0, ceiled(work / settings[1]))
-    return memory[WANTED]
+    return float(memory[WANTED])
 
 
 def constant(peak_replicas: int) -> Dynamo:

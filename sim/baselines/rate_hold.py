@@ -13,7 +13,7 @@ MEMORY = HELD
 
 
 class RateHold(NamedTuple):
-    """The defaults are the cheapest single setting that kept 99 % in every scenario of a study of two week-long traces."""
+    """The defaults: the cheapest one setting that kept 99 % in all scenarios of a study of two week-long traces."""
 
     headroom: float = 1.4
     hold_s: float = 900.0

@@ -16,8 +16,8 @@ class Static(NamedTuple):
 
 
 @of_type(DECIDE)
-def decide(settings: FloatArray, seen: Seen, memory: FloatArray) -> float:
-    return settings[0]
+def decide(settings: FloatArray, seen: Seen, memory: FloatArray) -> float:  # noqa: ARG001  # DECIDE's signature
+    return float(settings[0])
 
 
 def defaults(peak_replicas: int) -> Static:

@@ -25,7 +25,7 @@ class WvaV1(NamedTuple):
 
 
 @of_type(DECIDE)
-def decide(settings: FloatArray, seen: Seen, memory: FloatArray) -> float:
+def decide(settings: FloatArray, seen: Seen, memory: FloatArray) -> float:  # noqa: ARG001  # DECIDE's signature
     current = seen.ready + seen.pending
     if seen.now_s % PERIOD_S > 0.0 or seen.pending > 0.0:
         return current

@@ -1,4 +1,4 @@
-"""From a recorded load to a case: how much of it, how long starts take, what counts, and how many replicas there may be."""
+"""From a recorded load to a case: how much of it, how long starts take, what counts, how many replicas may be."""
 
 from math import ceil
 from typing import Final

@@ -48,7 +48,10 @@ def evaluate(
     load: Annotated[
         Path,
         typer.Option(
-            exists=True, file_okay=False, metavar="DIR", help="Folder of loads: ServeGen, Azure, Mooncake; plain or .gz."
+            exists=True,
+            file_okay=False,
+            metavar="DIR",
+            help="Folder of loads: ServeGen, Azure, Mooncake; plain or .gz.",
         ),
     ],
     *,
@@ -58,9 +61,15 @@ def evaluate(
             metavar="A,B,…", help="`slicewise`, baselines, and baselines tuned in hindsight (NAME-tuned); or `all`."
         ),
     ] = "slicewise,static-tuned,hpa-queue-tuned,hpa-concurrency-tuned,dynamo-kalman-tuned,kubeai-tuned,rate-hold-tuned",
-    peaks: Annotated[str, typer.Option(metavar="N,…", help="Replicas that the busiest 600 s keep 85 % busy.")] = "8,40,200",
-    cold_starts: Annotated[str, typer.Option(metavar="S,…", help="Median seconds from decision to ready.")] = "60,180,600",
-    seeds: Annotated[int, typer.Option(min=1, max=100, help="Draws of arrivals and cold starts: 1 to this number.")] = 3,
+    peaks: Annotated[
+        str, typer.Option(metavar="N,…", help="Replicas that the busiest 600 s keep 85 % busy.")
+    ] = "8,40,200",
+    cold_starts: Annotated[
+        str, typer.Option(metavar="S,…", help="Median seconds from decision to ready.")
+    ] = "60,180,600",
+    seeds: Annotated[
+        int, typer.Option(min=1, max=100, help="Draws of arrivals and cold starts: 1 to this number.")
+    ] = 3,
     jobs: Annotated[
         int, typer.Option(min=0, help="Processes; 0: one for each core. The report does not depend on it.")
     ] = 0,

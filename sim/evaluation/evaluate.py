@@ -48,7 +48,7 @@ class Row:
     """The contract of `slicewise sim evaluate --json`. GPU-hours of what counts; pending and draining replicas too.
 
     `clairvoyant_gpu_hours`: of a schedule that was run and met the target; where even the largest fleet misses it, of
-    the schedule that came nearest, and `lower_bound_gpu_hours` is None. `sessions_broken`: requests cut off by scale-in.
+    the largest fleet, and `lower_bound_gpu_hours` is None. `sessions_broken`: requests cut off by scale-in.
     """
 
     trace: str

@@ -45,7 +45,9 @@ def table(rows: Sequence[Row]) -> list[str]:
     for scenario in _scenarios(rows):
         first = _of(rows, scenario, policies[0])
         best = mean(row.clairvoyant_gpu_hours for row in first)
-        ratios = [r.lower_bound_gpu_hours / r.clairvoyant_gpu_hours for r in first if r.lower_bound_gpu_hours is not None]
+        ratios = [
+            r.lower_bound_gpu_hours / r.clairvoyant_gpu_hours for r in first if r.lower_bound_gpu_hours is not None
+        ]
         bound = f"{mean(ratios):.3f}" if ratios else "none"
         cells = " | ".join(_cell(_of(rows, scenario, policy)) for policy in policies)
         lines.append(f"| {scenario[0]} / {scenario[1]} / {scenario[2]:g} | {best:.0f} ({bound}) | {cells} |")
@@ -64,6 +66,8 @@ def _summary(rows: Sequence[Row], policy: str) -> str:
 def show(rows: Sequence[Row], console: Console) -> None:
     if not rows:
         return
-    console.print("attainment % / GPU-hours in parts of the clairvoyant's / reversals; * misses the target", markup=False)
+    console.print(
+        "attainment % / GPU-hours in parts of the clairvoyant's / reversals; * misses the target", markup=False
+    )
     for line in table(rows):
         console.print(line, markup=False)

@@ -39,9 +39,9 @@ def find(folder: Path) -> list[Trace]:
     traces = [trace for path in files if (trace := _trace(path, files)) is not None]
     if not traces:
         raise TraceError(
-            f"{folder}: no load in it; want ServeGen (NAME_week1.csv with NAME_lengths.csv), Azure (CSV with TIMESTAMP, "
-            "ContextTokens, GeneratedTokens) or Mooncake (JSON lines with timestamp, input_length, output_length), "
-            "each plain or as .gz"
+            f"{folder}: no load in it; want ServeGen (NAME_week1.csv with NAME_lengths.csv), Azure (CSV with "
+            "TIMESTAMP, ContextTokens, GeneratedTokens) or Mooncake (JSON lines with timestamp, input_length, "
+            "output_length), each plain or as .gz"
         )
     return traces
 

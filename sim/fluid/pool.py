@@ -40,7 +40,7 @@ NOW: Final = np.dtype(
 
 
 class Terms(NamedTuple):
-    """Of one run: `cold_starts`: ticks that the first, second … start takes; `scored_from`: the first tick that counts."""
+    """Of one run. `cold_starts`: ticks that the first, second … start takes. `scored_from`: first tick that counts."""
 
     cold_starts: IntArray
     scored_from: int
@@ -49,10 +49,10 @@ class Terms(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """`now`: one record of `NOW`. `ready_at`: ticks at which the pending replicas join, oldest start first.
+    """`now`: one record of `NOW`. `ready_at`: ticks at which pending replicas join, oldest start first.
 
-    `running_sum`, `queued_sum`: requests at the end of each second, as running sums; `late_sum`: requests that were found
-    late, likewise.
+    `running_sum`, `queued_sum`: requests at the end of each second, as running sums; `late_sum`: requests that were
+    found to be late, likewise.
     """
 
     now: Any
@@ -62,35 +62,47 @@ class Pool(NamedTuple):
     late_sum: FloatArray
 
 
-def new_pool(load: Load, terms: Terms) -> Pool:
+class World(NamedTuple):
+    """All that one run knows and changes."""
+
+    service: Service
+    load: Load
+    terms: Terms
+    pool: Pool
+
+
+def new_world(service: Service, load: Load, terms: Terms) -> World:
     seconds = len(load.requests)
     now = np.zeros(1, NOW)
     now["ready"] = terms.first_replicas
-    return Pool(
+    pool = Pool(
         now=now,
         ready_at=np.zeros(terms.max_replicas + 1, np.int64),
         running_sum=np.zeros(seconds + 1),
         queued_sum=np.zeros(seconds + 1),
         late_sum=np.zeros(seconds + 1),
     )
+    return World(service, load, terms, pool)
 
 
 @compiled
-def admission(service: Service, prefill_s: float, output_tokens: float, ready: float, running: float, waiting: float) -> tuple[float, float]:
-    """Requests admitted in one second, and requests in service at its end."""
-    slots = ready * service.slots
-    batch = min(slots, running + waiting) / ready
+def admission(world: World, tick: int, waiting: float) -> tuple[float, float]:
+    """Of `waiting` requests, those that are admitted in one second; and requests in service at its end."""
+    service, now = world.service, world.pool.now[0]
+    prefill_s, output_tokens = world.load.prefill_s[tick], world.load.output_tokens[tick]
+    slots = now.ready * service.slots
+    batch = min(slots, now.running + waiting) / now.ready
     iteration_s = service.base_s + service.per_sequence_s * batch
     ends_per_s = 1.0 / (iteration_s * output_tokens)  # of one sequence, while nothing is prefilled
-    share = prefill_s / ready  # of the second, that one admission takes
+    share = prefill_s / now.ready  # of the second, that one admission takes
     refill = ends_per_s / expm1(ends_per_s)
-    by_slots = (slots * ends_per_s + (slots - running) * refill) / (1.0 + slots * ends_per_s * share)
+    by_slots = (slots * ends_per_s + (slots - now.running) * refill) / (1.0 + slots * ends_per_s * share)
     chunk_s = (service.budget_tokens - batch) * service.prefill_s
     by_budget = chunk_s / (iteration_s + chunk_s) / share
     admitted = max(0.0, min(waiting, by_slots, by_budget))
     rate = ends_per_s * (1.0 - admitted * share)
     left = exp(-rate)
-    after = running * left + admitted * (1.0 - left) / rate
+    after = now.running * left + admitted * (1.0 - left) / rate
     if after > slots:
         admitted = max(0.0, admitted - (after - slots))
         after = slots
@@ -98,16 +110,17 @@ def admission(service: Service, prefill_s: float, output_tokens: float, ready: f
 
 
 @compiled
-def serve(service: Service, load: Load, pool: Pool, tick: int, scored: bool) -> None:
+def serve(world: World, tick: int) -> None:
     """The seconds of one tick."""
+    service, load, pool = world.service, world.load, world.pool
     now = pool.now[0]
-    prefill_s, output_tokens = load.prefill_s[tick], load.output_tokens[tick]
+    scored = tick >= world.terms.scored_from
     decode_s = (service.base_s + service.per_sequence_s * service.slots) / service.slots
-    request_s = prefill_s + output_tokens * decode_s
+    request_s = load.prefill_s[tick] + load.output_tokens[tick] * decode_s
     for second in range(tick * TICK_S, (tick + 1) * TICK_S):
         if now.ready > 0.0:
             waiting = max(0.0, load.work_sum[second + 1] - now.admitted) / request_s
-            admitted, after = admission(service, prefill_s, output_tokens, now.ready, now.running, waiting)
+            admitted, after = admission(world, tick, waiting)
             now.admitted = min(now.admitted + admitted * request_s, load.work_sum[second + 1])
             now.running = after
         late = 0.0
@@ -125,22 +138,23 @@ def serve(service: Service, load: Load, pool: Pool, tick: int, scored: bool) -> 
 
 
 @compiled
-def remove(service: Service, load: Load, pool: Pool, tick: int, replicas: float, scored: bool) -> None:
+def remove(world: World, tick: int, replicas: float) -> None:
     """Takes `replicas` that serve out; their requests go on there for the time of the drain, and then they break."""
-    now = pool.now[0]
+    service, now = world.service, world.pool.now[0]
     gone = now.running * replicas / now.ready
     batch = min(service.slots, now.running / now.ready)
-    service_s = (service.base_s + service.per_sequence_s * batch) * load.output_tokens[tick]
+    service_s = (service.base_s + service.per_sequence_s * batch) * world.load.output_tokens[tick]
     now.running -= gone
     now.ready -= replicas
-    if scored:
+    if tick >= world.terms.scored_from:
         now.broken += gone * exp(-DRAIN_S / service_s)
         now.replica_s += DRAIN_S * replicas
 
 
 @compiled
-def join(pool: Pool, tick: int) -> None:
+def join(world: World, tick: int) -> None:
     """Replicas whose start ends now serve from now on."""
+    pool = world.pool
     now = pool.now[0]
     kept = 0
     for i in range(now.pending):
@@ -152,17 +166,17 @@ def join(pool: Pool, tick: int) -> None:
 
 
 @compiled
-def scale(service: Service, load: Load, pool: Pool, terms: Terms, tick: int, wanted: float) -> None:
+def scale(world: World, tick: int, wanted: float) -> None:
     """Starts or removes replicas so that `wanted` are there; those that still start are the first to go."""
+    pool, terms = world.pool, world.terms
     now = pool.now[0]
-    scored = tick >= terms.scored_from
     there = now.ready + now.pending
     wanted = min(max(wanted, 1.0), float(terms.max_replicas))
     if wanted == there:
         return
     direction = 1.0 if wanted > there else -1.0
     at_s = float(tick * TICK_S)
-    if scored and now.direction == -direction and at_s - now.changed_s < REVERSAL_S:
+    if tick >= terms.scored_from and now.direction == -direction and at_s - now.changed_s < REVERSAL_S:
         now.reversals += 1
     now.direction, now.changed_s = direction, at_s
     for _ in range(int(max(0.0, wanted - there))):
@@ -172,4 +186,4 @@ def scale(service: Service, load: Load, pool: Pool, terms: Terms, tick: int, wan
     cancelled = int(min(float(now.pending), max(0.0, there - wanted)))
     now.pending -= cancelled
     if there - wanted - cancelled > 0.0:
-        remove(service, load, pool, tick, there - wanted - cancelled, scored)
+        remove(world, tick, there - wanted - cancelled)

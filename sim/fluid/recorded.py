@@ -101,8 +101,8 @@ def _recorded(path: Path, at_s: FloatArray, tokens: Sequence[tuple[float, float]
     return Recorded(
         Counts(
             np.bincount(second, minlength=seconds).astype(np.float64),
-            np.bincount(second, columns[:, 0], seconds),
-            np.bincount(second, columns[:, 1], seconds),
+            np.bincount(second, columns[:, 0], seconds).astype(np.float64),
+            np.bincount(second, columns[:, 1], seconds).astype(np.float64),
         )
     )
 

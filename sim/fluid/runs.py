@@ -5,28 +5,30 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-
 from numba import typeof, types
 
 from sim.fluid.jit import compiled, of_type
 from sim.fluid.load import Counts, FloatArray, Load, load_of
-from sim.fluid.pool import IntArray, Pool, Terms, join, new_pool, scale, serve
+from sim.fluid.pool import IntArray, Terms, World, join, new_world, scale, serve
 from sim.fluid.seen import DECIDE, FLOATS, Seen, look
 from sim.fluid.service import H100_70B_TP4, TICK_S, Service
 
 Decide = Any  #: a compiled function of type `DECIDE`
 
+
+class Limits(NamedTuple):
+    """A run is given up once it has more late requests or more replica-seconds than this."""
+
+    late: float = float("inf")
+    replica_s: float = float("inf")
+
+
+NO_LIMITS: Final = Limits()
+
 _LOAD: Final = load_of(H100_70B_TP4, Counts(np.ones(TICK_S), np.ones(TICK_S), np.ones(TICK_S)))
-_TERMS: Final = Terms(np.ones(1, np.int64), 0, 1, 1)
+_WORLD: Final = new_world(H100_70B_TP4, _LOAD, Terms(np.ones(1, np.int64), 0, 1, 1))
 _typeof: Any = typeof
-_TICKS: Final = types.int64(
-    *(_typeof(value) for value in (H100_70B_TP4, _LOAD, new_pool(_LOAD, _TERMS), _TERMS)),
-    types.FunctionType(DECIDE),
-    FLOATS,
-    FLOATS,
-    types.float64,
-    types.float64,
-)
+_TICKS: Final = types.int64(_typeof(_WORLD), types.FunctionType(DECIDE), FLOATS, FLOATS, _typeof(NO_LIMITS))
 """Written out, so that one compiled loop serves every policy: numba would compile it anew for each."""
 
 
@@ -43,6 +45,10 @@ class Case:
         """Requests that count: those of which it is known at the end whether they were on time."""
         sums = self.load.requests_sum
         return float(sums[len(self.load.requests) - 1] - sums[max(0, self.terms.scored_from * TICK_S - 1)])
+
+    def world(self) -> World:
+        """A pool at the beginning of the load."""
+        return new_world(self.service, self.load, self.terms)
 
     @property
     def gpu_hours_per_s(self) -> float:
@@ -63,66 +69,46 @@ class Outcome:
     broken: float
 
 
-class Limits(NamedTuple):
-    """A run is given up once it has more late requests or more replica-seconds than this."""
-
-    late: float = float("inf")
-    replica_s: float = float("inf")
-
-
-NO_LIMITS: Final = Limits()
-
-
 def run(
     case: Case, decide: Decide, settings: FloatArray, memory: int, limits: Limits = NO_LIMITS
 ) -> tuple[Outcome, int]:
     """`decide` at every tick, and how many ticks it was let go on. `memory`: numbers it remembers, all 0 at first."""
-    pool = new_pool(case.load, case.terms)
-    ticks = _ticks(case.service, case.load, pool, case.terms, decide, settings, np.zeros(memory), *limits)
-    return outcome(case, pool), int(ticks)
+    world = case.world()
+    ticks = _ticks(world, decide, settings, np.zeros(memory), limits)
+    return outcome(case, world), int(ticks)
 
 
 @of_type(_TICKS)
-def _ticks(
-    service: Service,
-    load: Load,
-    pool: Pool,
-    terms: Terms,
-    decide: Decide,
-    settings: FloatArray,
-    memory: FloatArray,
-    most_late: float,
-    most_replica_s: float,
-) -> int:
-    for tick in range(len(load.prefill_s)):
-        if pool.now[0].late > most_late or pool.now[0].replica_s > most_replica_s:
+def _ticks(world: World, decide: Decide, settings: FloatArray, memory: FloatArray, limits: Limits) -> int:
+    now = world.pool.now[0]
+    for tick in range(len(world.load.prefill_s)):
+        if now.late > limits.late or now.replica_s > limits.replica_s:
             return tick
-        join(pool, tick)
-        wanted = decide(settings, look(service, load, pool, tick), memory)
-        scale(service, load, pool, terms, tick, wanted)
-        serve(service, load, pool, tick, tick >= terms.scored_from)
-    return len(load.prefill_s)
+        join(world, tick)
+        scale(world, tick, decide(settings, look(world, tick), memory))
+        serve(world, tick)
+    return len(world.load.prefill_s)
 
 
 def run_stepwise(case: Case, wanted: Callable[[Seen], float]) -> Outcome:
     """As `run`, for a policy in Python: the production decision."""
-    pool = new_pool(case.load, case.terms)
+    world = case.world()
     for tick in range(case.load.ticks):
-        seen = Seen(*_before(case.service, case.load, pool, tick))
-        _after(case.service, case.load, pool, case.terms, tick, float(wanted(seen)))
-    return outcome(case, pool)
+        seen = Seen(*_before(world, tick))
+        _after(world, tick, float(wanted(seen)))
+    return outcome(case, world)
 
 
 @compiled
-def _before(service: Service, load: Load, pool: Pool, tick: int) -> Seen:
-    join(pool, tick)
-    return look(service, load, pool, tick)
+def _before(world: World, tick: int) -> Seen:
+    join(world, tick)
+    return look(world, tick)
 
 
 @compiled
-def _after(service: Service, load: Load, pool: Pool, terms: Terms, tick: int, wanted: float) -> None:
-    scale(service, load, pool, terms, tick, wanted)
-    serve(service, load, pool, tick, tick >= terms.scored_from)
+def _after(world: World, tick: int, wanted: float) -> None:
+    scale(world, tick, wanted)
+    serve(world, tick)
 
 
 def run_schedule(case: Case, replicas: IntArray) -> Outcome:
@@ -130,29 +116,30 @@ def run_schedule(case: Case, replicas: IntArray) -> Outcome:
 
     Starts are paid for in full, also where they begin before scoring does.
     """
-    pool = new_pool(case.load, case.terms)
-    pool.now["ready"] = replicas[0]
-    _follow(case.service, case.load, pool, case.terms, replicas)
+    free = case.terms._replace(max_replicas=max(int(replicas.max()), 1))
+    world = new_world(case.service, case.load, free)
+    world.pool.now["ready"] = replicas[0]
+    _follow(world, replicas)
     rises = np.maximum(np.diff(replicas), 0)
     rises[: max(0, case.terms.scored_from - 1)] = 0
     starts = np.resize(case.terms.cold_starts, int(rises.sum())) if rises.any() else np.zeros(0)
-    pool.now["replica_s"] += float(starts.sum() * TICK_S)
-    return outcome(case, pool)
+    world.pool.now["replica_s"] += float(starts.sum() * TICK_S)
+    return outcome(case, world)
 
 
 @compiled
-def _follow(service: Service, load: Load, pool: Pool, terms: Terms, replicas: IntArray) -> None:
-    instant = Terms(np.zeros(1, np.int64), terms.scored_from, terms.first_replicas, 1 << 30)
-    for tick in range(len(load.prefill_s)):
-        if replicas[tick] > pool.now[0].ready:
-            pool.now[0].ready = float(replicas[tick])
-        elif replicas[tick] < pool.now[0].ready:
-            scale(service, load, pool, instant, tick, float(replicas[tick]))
-        serve(service, load, pool, tick, tick >= terms.scored_from)
+def _follow(world: World, replicas: IntArray) -> None:
+    now = world.pool.now[0]
+    for tick in range(len(world.load.prefill_s)):
+        if replicas[tick] > now.ready:
+            now.ready = float(replicas[tick])
+        elif replicas[tick] < now.ready:
+            scale(world, tick, float(replicas[tick]))
+        serve(world, tick)
 
 
-def outcome(case: Case, pool: Pool) -> Outcome:
-    now = pool.now[0]
+def outcome(case: Case, world: World) -> Outcome:
+    now = world.pool.now[0]
     return Outcome(
         attainment=1.0 - float(now["late"] / case.asked) if case.asked > 0.0 else 1.0,
         gpu_hours=float(now["replica_s"]) * case.gpu_hours_per_s,

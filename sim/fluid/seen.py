@@ -6,7 +6,7 @@ from numba import types
 
 from sim.fluid.jit import compiled
 from sim.fluid.load import FloatArray, Load
-from sim.fluid.pool import Pool
+from sim.fluid.pool import World
 from sim.fluid.service import METRIC_AGE_S, TICK_S, Service
 
 PROXY_AGE_S: Final = 4
@@ -24,11 +24,11 @@ class Seen(NamedTuple):
     """Of the moment that metrics show, `METRIC_AGE_S` ago, unless said otherwise. Never the future, nor true lengths.
 
     `now_s`, `ready`, `pending`: of now; replicas. `slots`, `kv_tokens`: of a replica. `queued`, `running`: requests.
-    `in_flight_…`: queued and running, mean over a window; 6 s, 30 s and 60 s as a proxy sees them (`PROXY_AGE_S`).
-    `requests_per_s`: over 180 s. `prompt_tokens`: mean of a request over 180 s. `output_tokens`: see `ENDED_AGE_S`.
-    `work_…`: replicas kept busy by what arrives, mean over a window; its output tokens are estimated by that mean.
-    `queued_work_s`: replica-seconds of work that wait. `arrived_15s`, `late_15s`: requests of the last 15 s that arrived,
-    and that were found to be late.
+    `in_flight_…`: queued and running, mean over a window; up to 60 s as a proxy sees them (`PROXY_AGE_S`).
+    `requests_per_s`, `prompt_tokens` of a request: over 180 s. `output_tokens`: of a request that has ended.
+    `work_…`: replicas kept busy by what arrives, mean over a window; with `output_tokens` for what is not known yet.
+    `queued_work_s`: replica-seconds of work that wait. `arrived_15s`, `late_15s`: requests of the last 15 s that
+    arrived, and that were found to be late.
     """
 
     now_s: float
@@ -77,11 +77,12 @@ def output_tokens_seen(load: Load, now: int) -> float:
     requests = load.requests_sum[until] - load.requests_sum[since]
     if requests < 1.0:
         return PRIOR_OUTPUT_TOKENS
-    return float(load.output_tokens_sum[until] - load.output_tokens_sum[since]) / requests
+    return float((load.output_tokens_sum[until] - load.output_tokens_sum[since]) / requests)
 
 
 @compiled
-def look(service: Service, load: Load, pool: Pool, tick: int) -> Seen:
+def look(world: World, tick: int) -> Seen:
+    service, load, pool = world.service, world.load, world.pool
     now = tick * TICK_S
     at, proxy_at = max(0, now - METRIC_AGE_S), max(0, now - PROXY_AGE_S)
     output_tokens = output_tokens_seen(load, now)

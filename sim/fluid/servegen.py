@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from sim.fluid.load import Counts, FloatArray, factor_for, work_s
-from sim.fluid.renewal import WINDOW_S, add_window
+from sim.fluid.renewal import WINDOW_S, Gaps, add_window
 from sim.fluid.service import Service
 from sim.streams import stream
 from sim.workloads.trace import TraceError, opened
@@ -66,7 +66,8 @@ class ServeGen:
             counts[:] = 0.0
             for i in range(len(client.since_s)):
                 since_s, rate_per_s = client.since_s[i] + shift_s, factor * client.rate_per_s[i]
-                add_window(random, counts, since_s, rate_per_s, bool(client.weibull[i]), client.shape[i])
+                gaps = Gaps(bool(client.weibull[i]), float(client.shape[i]))
+                add_window(random, counts, since_s, rate_per_s, gaps)
             sums[0] += counts
             for row, lengths in ((1, client.prompt), (3, client.output)):
                 sums[row] += lengths.mean * counts

@@ -36,7 +36,8 @@ SEARCHES: Final = 5
 
 MOST_SEARCHES: Final = 14
 SHORT: Final = 5760
-"""Ticks of a day. Of a shorter load every replica there may be is considered and every price tried; of a longer one that takes too long."""
+"""Ticks of a day. Of a shorter load a schedule may use every replica there may be, and every price is tried; of a
+longer one that takes too long."""
 HIGHEST_PRICE: Final = 1e6
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sim.fluid.jit import compiled, vectorised
 from sim.fluid.load import FloatArray
 from sim.fluid.service import DRAIN_S, TICK_S
-from sim.oracle.relaxed import Demand, Grid, IntArray, advance, after_tick, level_of, settle
+from sim.oracle.relaxed import Demand, Grid, IntArray, Moved, advance, after_tick, level_of, settle
 
 Choices = NDArray[np.int16]
 
@@ -22,6 +22,16 @@ class Prices(NamedTuple):
 
     late: FloatArray
     start: FloatArray
+
+
+class Costs(NamedTuple):
+    """To the end, of each state at the beginning of a tick, (replicas, levels).
+
+    `here`: where it stays. `falling`: where it stays or goes down.
+    """
+
+    here: FloatArray
+    falling: FloatArray
 
 
 def cheapest(demand: Demand, grid: Grid, prices: Prices, since: int) -> FloatArray:
@@ -34,35 +44,36 @@ def cheapest(demand: Demand, grid: Grid, prices: Prices, since: int) -> FloatArr
 @compiled
 def _backwards(demand: Demand, grid: Grid, prices: Prices, since: int, ahead: FloatArray) -> None:
     shape = (len(grid.replicas), len(grid.levels))
-    content, late, after = np.empty(shape), np.empty(shape), np.empty(shape, np.int64)
-    here, falling = np.empty(shape), np.empty(shape)
+    moved = Moved(np.empty(shape), np.empty(shape), np.empty(shape, np.int64))
+    costs = Costs(np.empty(shape), np.empty(shape))
     for tick in range(len(demand.slot_s) - 1, since - 1, -1):
-        advance(demand, grid, tick, content, late)
-        settle(demand, grid, tick, content, after)
+        advance(demand, grid, tick, moved)
+        settle(demand, grid, tick, moved)
         for plan in range(len(prices.late)):
-            stay(grid, prices.late[plan], late, after, ahead[plan], here)
+            stay(grid, prices.late[plan], moved, ahead[plan], costs)
             if tick > since:
                 start = min(prices.start[plan], float((tick - since) * TICK_S))
-                switch(grid, start, here, falling, ahead[plan])
+                switch(grid, start, costs, ahead[plan])
             else:
-                ahead[plan] = here
+                ahead[plan] = costs.here
 
 
 @vectorised
-def stay(grid: Grid, price: float, late: FloatArray, after: IntArray, ahead: FloatArray, here: FloatArray) -> None:
-    """Out: `here`, the cost of each state from the beginning of a tick, after switching."""
+def stay(grid: Grid, price: float, moved: Moved, ahead: FloatArray, costs: Costs) -> None:
+    """Out: `costs.here`, for states after switching; `ahead`: of states at the beginning of the next tick."""
     for r in range(len(grid.replicas)):
         paid = TICK_S * grid.replicas[r]
         for g in range(len(grid.levels)):
-            here[r, g] = paid + price * late[r, g] + ahead[r, after[r, g]]
+            costs.here[r, g] = paid + price * moved.late[r, g] + ahead[r, moved.after[r, g]]
 
 
 @vectorised
-def switch(grid: Grid, start: float, here: FloatArray, falling: FloatArray, best: FloatArray) -> None:
+def switch(grid: Grid, start: float, costs: Costs, best: FloatArray) -> None:
     """Out: `best`, the cost of each state before switching: stay, or go down, or go up replica by replica.
 
-    `falling` is overwritten. Down: the level stays, since work leaves with its replica. Up: it is diluted.
+    And `costs.falling`. Down: the level stays, since work leaves with its replica. Up: it is diluted.
     """
+    here, falling = costs.here, costs.falling
     count, levels = len(grid.replicas), len(grid.levels)
     for g in range(levels):
         falling[0, g] = here[0, g]
@@ -90,22 +101,22 @@ def schedule(demand: Demand, grid: Grid, prices: Prices, since: int) -> IntArray
 def _choose(demand: Demand, grid: Grid, prices: Prices, since: int, choices: Choices) -> int:
     """Out: `choices`, index of the replicas to go to from each state at each tick. The index to begin with."""
     shape = (len(grid.replicas), len(grid.levels))
-    content, late, after = np.empty(shape), np.empty(shape), np.empty(shape, np.int64)
-    here, falling, ahead = np.empty(shape), np.empty(shape), np.zeros(shape)
+    moved = Moved(np.empty(shape), np.empty(shape), np.empty(shape, np.int64))
+    costs, ahead = Costs(np.empty(shape), np.empty(shape)), np.zeros(shape)
     for tick in range(len(demand.slot_s) - 1, since - 1, -1):
-        advance(demand, grid, tick, content, late)
-        settle(demand, grid, tick, content, after)
-        stay(grid, prices.late[0], late, after, ahead, here)
+        advance(demand, grid, tick, moved)
+        settle(demand, grid, tick, moved)
+        stay(grid, prices.late[0], moved, ahead, costs)
         start = min(prices.start[0], float((tick - since) * TICK_S))
-        switch(grid, start, here, falling, ahead)
-        _directions(grid, start, here, falling, ahead, choices[tick - since])
-    return int(np.argmin(here[:, 0]))
+        switch(grid, start, costs, ahead)
+        _directions(grid, costs, ahead, choices[tick - since])
+    return int(np.argmin(costs.here[:, 0]))
 
 
 @compiled
-def _directions(
-    grid: Grid, start: float, here: FloatArray, falling: FloatArray, best: FloatArray, choice: Choices
-) -> None:
+def _directions(grid: Grid, costs: Costs, best: FloatArray, choice: Choices) -> None:
+    """Out: `choice`, index of the replicas to go to from each state."""
+    here, falling = costs.here, costs.falling
     count, levels = len(grid.replicas), len(grid.levels)
     lowest = np.zeros(levels, np.int16)  # where to go down to from here
     for r in range(count):

@@ -1,12 +1,12 @@
 """A pool that is never worse than the real one, small enough to plan with.
 
-Its only state is the work V that is in the pool, in replica-seconds. In a second in which w arrives and R replicas serve,
-at most R (p + (1 - p) h) of it is done, as in `sim.fluid.pool`: p, the share of the time that prefill takes, is at most
-what has arrived and what the token budget lets through; h is the speed of the largest batch that V and w make, in parts
-of a full one's. At the end of a second at most sigma R of V is in slots (sigma: what a full batch has to decode) and w
-may have arrived just now; what is more has waited for more than a second and is late, and so has prefill that the token
-budget has not let through. A replica that is removed takes
-its share of what is in slots with it. All this is monotone in V: rounding V down keeps it a lower bound.
+Its only state is the work V that is in the pool, in replica-seconds. In a second in which w arrives and R replicas
+serve, at most R (p + (1 - p) h) of it is done, as in `sim.fluid.pool`: p, the share of the time that prefill takes, is
+at most what has arrived and what the token budget lets through; h is the speed of the largest batch that V and w make,
+in parts of a full one's. At the end of a second at most sigma R of V is in slots (sigma: what a full batch has to
+decode) and w may have arrived just now; what is more has waited for more than a second and is late, and so has prefill
+that the token budget has not let through. A replica that is removed takes its share of what is in slots with it. All
+this is monotone in V: rounding V down keeps it a lower bound.
 
 One thing is taken for granted: where slots are free, prompts wait for the token budget for a second at most. Waiting
 longer means being late with slots free, which costs the real pool more than it could save.
@@ -40,8 +40,10 @@ class Grid(NamedTuple):
 
 
 class Demand(NamedTuple):
-    """What the relaxed pool needs of a load. By second: `work`, `prefill` (its part that is prefill) and `lateness`,
-    requests for each second of work. By tick: `slot_s`, sigma; `prefill_share`, of the work.
+    """What the relaxed pool needs of a load.
+
+    By second: `work`, `prefill` (its part that is prefill) and `lateness`, requests for each second of work. By tick:
+    `slot_s`, sigma; `prefill_share`, of the work.
 
     `base`: of the time of a full batch's iteration, the part that an empty one takes too. `least_prefill`,
     `most_prefill`: the token budget's share of the time, with a full and with an empty batch.
@@ -89,9 +91,18 @@ def grid_of(demand: Demand, most: int, fineness: int, rounding: float = 0.0) -> 
     return Grid(replicas, at, level_at, step_s, diluted, rounding)
 
 
+class Moved(NamedTuple):
+    """Where a tick leads from every state, (replicas, levels): V at its end, requests that become late, level after."""
+
+    content: FloatArray
+    late: FloatArray
+    after: IntArray
+
+
 @vectorised
-def advance(demand: Demand, grid: Grid, tick: int, content: FloatArray, late: FloatArray) -> None:
-    """One tick from every state. Out: `content`, V at its end; `late`, requests that become late; (replicas, levels)."""
+def advance(demand: Demand, grid: Grid, tick: int, moved: Moved) -> None:
+    """One tick from every state. Out: `moved.content` and `moved.late`."""
+    content, late = moved.content, moved.late
     sigma = demand.slot_s[tick]
     for r in range(len(grid.replicas)):
         for g in range(len(grid.levels)):
@@ -149,17 +160,17 @@ def level_of(grid: Grid, content: float, replicas: float) -> int:
 
 
 @compiled
-def settle(demand: Demand, grid: Grid, tick: int, content: FloatArray, after: IntArray) -> None:
-    """The level of each `content` at the end of the tick; what is in slots is valued anew."""
+def settle(demand: Demand, grid: Grid, tick: int, moved: Moved) -> None:
+    """Out: `moved.after`, the level of each content at the end of the tick; what is in slots is valued anew."""
     sigma = demand.slot_s[tick]
     following = demand.slot_s[min(tick + 1, len(demand.slot_s) - 1)]
     shrinks = max(0.0, 1.0 - following / sigma)
     for r in range(len(grid.replicas)):
         replicas = grid.replicas[r]
         for g in range(len(grid.levels)):
-            left = content[r, g]
+            left = moved.content[r, g]
             left -= shrinks * min(left, sigma * replicas)
-            after[r, g] = level_of(grid, left, replicas)
+            moved.after[r, g] = level_of(grid, left, replicas)
 
 
 @compiled
