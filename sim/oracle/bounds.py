@@ -24,9 +24,11 @@ TARGET: Final = 0.99
 SLACK: Final = (1.0, 0.99, 0.97, 0.94, 0.9, 0.8, 0.6)
 """Start costs tried for the lower bound, as shares of the mean cold start."""
 
-PRICES: Final = (0.05, 0.1, 0.18, 0.3, 0.5, 0.9)
-"""Prices of a late request tried for the lower bound, in parts of the one that makes a good schedule: the relaxed pool
-is late less often, so that its best price is lower."""
+PRICES: Final = (0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5)
+"""Prices of a late request tried for the lower bound, in parts of `_scale`."""
+
+MARGINS: Final = (1.0, 1.03, 1.08)
+"""Where no price leads to a schedule that meets the target, the plan is made for so much more work."""
 
 FINENESS: Final = ((24, 28, 12), (100, 24, 10), (1 << 30, 20, 7))
 """By the most replicas: fineness of states for the lower bound and for schedules; finer is better and slower."""
@@ -38,7 +40,8 @@ MOST_SEARCHES: Final = 14
 SHORT: Final = 5760
 """Ticks of a day. Of a shorter load a schedule may use every replica there may be, and every price is tried; of a
 longer one that takes too long."""
-HIGHEST_PRICE: Final = 1e6
+HIGHEST_PRICE: Final = 100.0
+"""In parts of `_scale`."""
 
 
 def enough(case: Case, demand: Demand) -> int:
@@ -61,11 +64,16 @@ def bounds(case: Case) -> tuple[Outcome, float | None]:
     fine, coarse = next((fine, coarse) for limit, fine, coarse in FINENESS if most <= limit)
     short = case.load.ticks <= SHORT
     widest = case.terms.max_replicas if short else min(case.terms.max_replicas, most + most // 8)
-    found, price = _clairvoyant(case, demand, grid_of(demand, max(most, widest), coarse, rounding=0.5), short=short)
-    found = _cheaper(_constant(case), found)
+    found = _constant(case)
+    for margin in MARGINS:
+        more = demand._replace(work=demand.work * margin, prefill=demand.prefill * margin)
+        planned = _clairvoyant(case, more, grid_of(more, max(most, widest), coarse, rounding=0.5), short=short)
+        found = _cheaper(planned, found)
+        if planned.attainment >= TARGET:
+            break
     if found.attainment < TARGET:
         return found, None
-    prices = _scale(case) * np.geomspace(1e-3, 1e3, 25) if short else price * np.array(PRICES)
+    prices = _scale(case) * (np.geomspace(1e-3, 1e3, 25) if short else np.array(PRICES))
     return found, min(_lower(case, demand, grid_of(demand, most, fine), prices), found.gpu_hours)
 
 
@@ -112,8 +120,8 @@ def _start_cost(terms: Terms, ticks: int) -> tuple[float, float]:
     return max(pairs, key=lambda pair: likely * pair[0] - pair[1])
 
 
-def _clairvoyant(case: Case, demand: Demand, grid: Grid, *, short: bool) -> tuple[Outcome, float]:
-    """The best outcome, and the price of a late request that led to it.
+def _clairvoyant(case: Case, demand: Demand, grid: Grid, *, short: bool) -> Outcome:
+    """The best outcome of a series of prices of a late request.
 
     Over a long load the share that is late falls about linearly with the price, both in logarithms: regula falsi. Over
     a short one it jumps: all prices are tried.
@@ -128,27 +136,24 @@ def _clairvoyant(case: Case, demand: Demand, grid: Grid, *, short: bool) -> tupl
         return run_schedule(case, np.concatenate((before, planned)))
 
     if short:
-        found = [(tried(price), price) for price in _scale(case) * np.geomspace(0.03, 1e4, 24)]
-        best = min(found, key=lambda pair: _rank(pair[0]))
-        return best[0], float(best[1])
+        return min((tried(price) for price in _scale(case) * np.geomspace(0.03, 1e4, 24)), key=_rank)
     return _searched(tried, _scale(case))
 
 
-def _searched(tried: Callable[[float], Outcome], price: float) -> tuple[Outcome, float]:
+def _searched(tried: Callable[[float], Outcome], scale: float) -> Outcome:
     below: tuple[float, float] | None = None  # (price, late share) that misses the target
     above: tuple[float, float] | None = None  # and that meets it
-    best, best_price = tried(price), price
-    outcome = best
+    price = scale
+    best = outcome = tried(price)
     for search in range(MOST_SEARCHES):
         pair = price, max(1e-6, 1.0 - outcome.attainment)
         below, above = (below, pair) if outcome.attainment >= TARGET else (pair, above)
-        if search >= SEARCHES and (best.attainment >= TARGET or price > HIGHEST_PRICE):
-            break
         price = _next_price(below, above)
+        if price > HIGHEST_PRICE * scale or (search >= SEARCHES and best.attainment >= TARGET):
+            break
         outcome = tried(price)
-        if _cheaper(outcome, best) is outcome:
-            best, best_price = outcome, price
-    return best, best_price
+        best = _cheaper(outcome, best)
+    return best
 
 
 def _next_price(below: tuple[float, float] | None, above: tuple[float, float] | None) -> float:
