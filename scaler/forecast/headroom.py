@@ -40,7 +40,7 @@ LEARNING_H: Final = 6
 PRIOR: Final = 1.4
 """Before `LEARNING_H` hours are known: at least this, and at least the highest ratio that was ever seen."""
 
-LET_THROUGH: Final = 0.6
+LET_THROUGH: Final = 0.45
 """Share of demand above what would be ready, in parts of the share that may be late: when too little is ready, what
 comes after waits as well."""
 
