@@ -3,9 +3,12 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+
+if TYPE_CHECKING:
+    from sim.evaluation.evaluate import Row
 
 
 def _refuse(message: str) -> NoReturn:
@@ -80,8 +83,7 @@ def evaluate(
     """Compare scaling policies on recorded loads with each other and with the best that was possible."""
     from rich.console import Console  # noqa: PLC0415  # --help must not wait for numpy
 
-    from sim.evaluation.evaluate import Row, names, plan, rows  # noqa: PLC0415
-    from sim.evaluation.report import show, to_json  # noqa: PLC0415
+    from sim.evaluation.evaluate import names, plan, rows  # noqa: PLC0415
     from sim.fluid.jit import compiled_before  # noqa: PLC0415
     from sim.workloads.trace import TraceError  # noqa: PLC0415
 
@@ -99,13 +101,22 @@ def evaluate(
         found += rows(whole, jobs or os.cpu_count() or 1, told)
     except (TraceError, ValueError) as e:
         _refuse(str(e))
-    if json is not None:
-        text = to_json(found)
-        if json == "-":
-            typer.echo(text, nl=False)
-            return
-        try:
-            Path(json).write_text(text, encoding="utf-8")
-        except OSError as e:
-            _refuse(f"--json: {json}: cannot be written: {e.strerror}")
+    _report(found, json)
+
+
+def _report(found: "Sequence[Row]", json: str | None) -> None:
+    from rich.console import Console  # noqa: PLC0415  # as above
+
+    from sim.evaluation.report import show, to_json  # noqa: PLC0415
+
+    if json is None:
+        show(found, Console(highlight=False, soft_wrap=True))
+        return
+    if json == "-":
+        typer.echo(to_json(found), nl=False)
+        return
+    try:
+        Path(json).write_text(to_json(found), encoding="utf-8")
+    except OSError as e:
+        _refuse(f"--json: {json}: cannot be written: {e.strerror}")
     show(found, Console(highlight=False, soft_wrap=True))
