@@ -27,7 +27,7 @@ SLACK: Final = (1.0, 0.99, 0.97, 0.94, 0.9, 0.8, 0.6)
 PRICES: Final = (0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5)
 """Prices of a late request tried for the lower bound, in parts of `_scale`."""
 
-MARGINS: Final = (1.0, 1.03, 1.08)
+MARGINS: Final = (1.0, 1.01, 1.02, 1.04, 1.08)
 """Where no price leads to a schedule that meets the target, the plan is made for so much more work."""
 
 FINENESS: Final = ((24, 28, 12), (100, 24, 10), (1 << 30, 20, 7))
