@@ -34,8 +34,8 @@ KUBE_STATE: Final = "let the scaler read the Kubernetes API, or scrape kube-stat
 ABSENT: Final = {
     ReadingName.REPLICAS: KUBE_STATE,
     ReadingName.READY: KUBE_STATE,
-    ReadingName.SESSIONS: "engines do not count sessions: export agent_sessions_active from the pods or a gateway, or name "
-    "a sessionsBackend",
+    ReadingName.SESSIONS: "engines do not count sessions: export agent_sessions_active from the pods or a gateway, or "
+    "name a sessionsBackend",
 }
 """What mends a reading of which there is nothing at all."""
 OTHERWISE: Final = "run the query by hand, and see what the far side says"
