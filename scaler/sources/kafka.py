@@ -93,7 +93,7 @@ class KafkaSource(BrokerSource):
         return group_lag(partitions, self._reset, known=known, at_s=at_s)
 
     async def _drop(self) -> None:
-        self._cluster.close()
+        await self._cluster.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

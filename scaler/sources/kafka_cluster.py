@@ -53,6 +53,7 @@ class Cluster:
         self._backend = backend
         self._timeout_s = SHARE * timeout_s
         self._connections: dict[str, Any] = {}
+        self._closing: set[asyncio.Future[Any]] = set()
         self._connecting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._addresses: dict[int, str] = {}
         self._coordinators: dict[str, int] = {}
@@ -110,10 +111,12 @@ class Cluster:
         found = await asyncio.gather(*(self._of_leader(leader, share, which) for leader, share in shares.items()))
         return dict(chain.from_iterable(part.items() for part in found))
 
-    def close(self) -> None:
-        for connection in self._connections.values():
-            connection.close()
-        self._connections.clear()
+    async def close(self) -> None:
+        """Until the sockets are closed, which aiokafka puts off to the loop's next turns."""
+        for address in list(self._connections):
+            self._forget(address)
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=1.0)
 
     async def _of_leader(self, leader: int, share: list[Numbered], which: int) -> Mapping[Numbered, int | Missing]:
         numbers: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
@@ -219,8 +222,10 @@ class Cluster:
 
     def _forget(self, address: str) -> None:
         connection = self._connections.pop(address, None)
-        if connection is not None:
-            connection.close()
+        closed = None if connection is None else connection.close()
+        if closed is not None:
+            self._closing.add(closed)
+            closed.add_done_callback(self._closing.discard)
 
 
 def _address(host: str, port: int) -> str:
