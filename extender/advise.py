@@ -143,7 +143,7 @@ def as_json(advice: Sequence[Advice], notes: Sequence[str]) -> str:
 def show(advice: Sequence[Advice], notes: Sequence[str], console: Console) -> None:
     for one in advice:
         wanted = ", ".join(p.demand.key for p in one.before.wanted) or "less fragmentation"
-        console.print(f"[bold]{wanted}[/]: {one.why}")
+        console.print(f"[bold]{wanted}[/]: {one.why}", soft_wrap=True)
         if not one.exhaustive:
             console.print("  The search was cut short: a cheaper or smaller set may be among what was not tried.")
         for number, proposal in enumerate(one.proposals, start=1):
@@ -156,7 +156,8 @@ def show(advice: Sequence[Advice], notes: Sequence[str], console: Console) -> No
 
 def _show_proposal(number: int, proposal: Proposal, console: Console) -> None:
     price, gain = _cost(proposal), _gain(proposal)
-    table = Table(box=None, pad_edge=False, title=f"{number}. {_reason(proposal)}", title_justify="left")
+    console.print(f"{number}. {_reason(proposal)}", soft_wrap=True)
+    table = Table(box=None, show_header=False, padding=(0, 0, 0, 3))
     for column in ("", "pod", "node", "what"):
         table.add_column(column, overflow="fold")
     for step in _steps(proposal):
@@ -167,7 +168,8 @@ def _show_proposal(number: int, proposal: Proposal, console: Console) -> None:
     more = ", ".join(f"{p} {n:+d}" for p, n in gain["placements"].items()) or "unchanged"
     console.print(
         f"   gain: {gain['memory_slices']} memory slices for what was stuck, fragmentation "
-        f"{-gain['fragmentation_falls_slices']:+.2f} memory slices; room afterwards: {more}"
+        f"{-gain['fragmentation_falls_slices']:+.2f} memory slices; room afterwards: {more}",
+        soft_wrap=True,
     )
     if proposal.order_matters:
         console.print("   Only in this order: what is wanted must be bound before the evicted pods come back.")

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from extender.interest import matters
 from extender.ledger import TERMINAL, Ledger
-from extender.placement.advice import Advice, Asking, Placed, Rules, Standing, advise
+from extender.placement.advice import Advice, Asking, Placed, Rules, Standing, Unplaced, advise
 from extender.placement.demand import PREFIX, Demand, DemandError
 from extender.placement.eligible import admits, selects, unjudged
 from extender.placement.holding import Holding, mapping, pod_key
@@ -59,7 +59,7 @@ class Survey:
     def for_waiting(self, rules: Rules) -> list[Advice]:
         """For the pods that wait, together; where nothing helps all of them, also for each that has no room.
 
-        Pods more important than the least important of those asked for stay.
+        Pods more important than the least important of those without room stay.
         """
         together = self._for(self.waiting, rules)
         fits = [isinstance(p, Placed) for p in together.before.wanted]
@@ -67,10 +67,11 @@ class Survey:
         if together.proposals or len(stuck) < 2:
             return [together]
         roomy = [a for a, yes in zip(self.waiting, fits, strict=True) if yes]
-        return [together, *(self._for([*roomy, a], rules, of=a) for a in stuck[:MOST_ALONE])]
+        return [together, *(self._for([*roomy, a], rules) for a in stuck[:MOST_ALONE])]
 
-    def _for(self, asking: Sequence[Asking], rules: Rules, of: Asking | None = None) -> Advice:
-        lowest = min((a.demand.priority for a in (asking if of is None else [of])), default=rules.priority)
+    def _for(self, asking: Sequence[Asking], rules: Rules) -> Advice:
+        places = self.board.rehearse((), asking).wanted
+        lowest = min((p.demand.priority for p in places if isinstance(p, Unplaced)), default=rules.priority)
         return advise(self.board, asking, self.standing, replace(rules, budgets=self.budgets, priority=lowest))
 
 

@@ -162,7 +162,8 @@ def test_a_pod_that_matters_more_than_the_one_that_waits_stays() -> None:
     (found,) = surveyed(TWO_NODES, [*pods, pod("w", ask=BIG, priority=1)]).for_waiting(Rules(priority=9))
     assert found.proposals == ()
     assert "priority above 1" in found.stay
-    (found,) = surveyed(TWO_NODES, [*pods, pod("w", ask=BIG, priority=2)]).for_waiting(Rules())
+    fits = pod("v", priority=0)  # has room: whom it could not move does not matter
+    (found,) = surveyed(TWO_NODES, [*pods, pod("w", ask=BIG, priority=2), fits]).for_waiting(Rules())
     assert len(found.proposals) == 2
 
 
