@@ -84,16 +84,17 @@ def survey(objects: Objects, now_s: float, *, stale_after_s: float, scorer: str 
     pods = {pod["metadata"]["uid"]: pod for pod in objects.pods if matters(pod)}
     ledger.replace_pods(pods.values(), now_s)
     usable = {n["metadata"]["name"]: n for n in objects.nodes if ledger.unusable(n["metadata"]["name"], now_s) is None}
+    admission = _Admission(usable)
     notes = [str(p) for p in ledger.problems()]
     notes += [f"{name}: {ledger.unusable(name, now_s)}" for name in ledger.nodes() if name not in usable]
-    waiting = sorted(_waiting(pods.values(), usable, notes), key=lambda a: (-a.demand.priority, a.demand.key))
+    waiting = sorted(_waiting(pods.values(), admission, notes), key=lambda a: (-a.demand.priority, a.demand.key))
     if len(waiting) > MOST_WAITING:
         notes.append(f"{len(waiting)} pods wait; the first {MOST_WAITING} by priority and name are looked at")
     return Survey(
         board=Rehearsal(ledger, pods, now_s),
-        nodes=tuple(sorted(n for n, node in usable.items() if admits(node, {}))),
+        nodes=admission.nodes({}),
         standing=tuple(
-            _standing(holding, pods[holding.uid], usable, objects.budgets)
+            _standing(holding, pods[holding.uid], admission, objects.budgets)
             for holding in sorted(ledger.holdings(), key=lambda h: (h.key, h.uid))
         ),
         waiting=tuple(waiting[:MOST_WAITING]),
@@ -102,7 +103,22 @@ def survey(objects: Objects, now_s: float, *, stale_after_s: float, scorer: str 
     )
 
 
-def _waiting(pods: Iterable[Json], nodes: Mapping[str, Json], notes: list[str]) -> Iterator[Asking]:
+class _Admission:
+    """Nodes that take a pod. Asked once for all pods that want the same: those of one controller do."""
+
+    def __init__(self, nodes: Mapping[str, Json]) -> None:
+        self._nodes = nodes
+        self._known: dict[str, tuple[str, ...]] = {}
+
+    def nodes(self, pod: Json) -> tuple[str, ...]:
+        spec = mapping(pod.get("spec"))
+        wants = repr([spec.get(name) for name in ("nodeSelector", "affinity", "tolerations")])
+        if wants not in self._known:
+            self._known[wants] = tuple(sorted(name for name, node in self._nodes.items() if admits(node, pod)))
+        return self._known[wants]
+
+
+def _waiting(pods: Iterable[Json], admission: _Admission, notes: list[str]) -> Iterator[Asking]:
     for pod in pods:
         spec, gone = mapping(pod.get("spec")), mapping(pod["metadata"]).get("deletionTimestamp")
         ended = mapping(pod.get("status")).get("phase") in TERMINAL
@@ -117,10 +133,10 @@ def _waiting(pods: Iterable[Json], nodes: Mapping[str, Json], notes: list[str]) 
         if why is not None:
             notes.append(f"pod {pod_key(pod)} waits and is not looked at: {why}")
         elif demand is not None:
-            yield Asking(demand, _admitting(nodes, pod))
+            yield Asking(demand, admission.nodes(pod))
 
 
-def _standing(holding: Holding, pod: Json, nodes: Mapping[str, Json], budgets: Sequence[Json]) -> Standing:
+def _standing(holding: Holding, pod: Json, admission: _Admission, budgets: Sequence[Json]) -> Standing:
     meta = mapping(pod.get("metadata"))
     annotations, labels = mapping(meta.get("annotations")), mapping(meta.get("labels"))
     namespace = meta.get("namespace") or "default"
@@ -133,15 +149,11 @@ def _standing(holding: Holding, pod: Json, nodes: Mapping[str, Json], budgets: S
         demand = None  # what it holds is known by its record; what it would ask for is not
     return Standing(
         holding=holding,
-        asking=None if demand is None else Asking(demand, _admitting(nodes, pod)),
+        asking=None if demand is None else Asking(demand, admission.nodes(pod)),
         sessions=0 if isinstance(sessions, str) else sessions,
         budgets=tuple(sorted(pod_key(b) for b in chosen)),
         stays=_stays(pod, annotations) or (sessions if isinstance(sessions, str) else None) or unjudged(pod),
     )
-
-
-def _admitting(nodes: Mapping[str, Json], pod: Json) -> tuple[str, ...]:
-    return tuple(sorted(name for name, node in nodes.items() if admits(node, pod)))
 
 
 def _stays(pod: Json, annotations: Json) -> str | None:

@@ -159,19 +159,29 @@ def advise(board: Board, wanted: Sequence[Asking], standing: Sequence[Standing],
         return Advice("everything that is wanted has room already", needed=False, before=before)
     kept = {s.holding.uid: why for s in standing if (why := stays(s, rules)) is not None}
     stay = _by_reason(standing, kept)
-    hopeless = _hopeless(before, rules)
+    movable = [s for s in standing if s.holding.uid not in kept]
+    key = _key_demand(board, stuck)
+    hopeless = _hopeless(board, key, movable, before, rules)
     if hopeless is not None:
         return Advice(hopeless, needed=True, before=before, stay=stay)
-    movable = [s for s in standing if s.holding.uid not in kept]
     search = _Search(board, wanted, before, rules)
-    search.run(movable, _key_demand(board, stuck))
+    search.run(movable, key)
     if search.found:
         why = f"{len(search.found)} found among {search.tried} tried"
     else:
         most = "1 eviction" if rules.evictions == 1 else f"up to {rules.evictions} evictions"
         goal = "makes room" if stuck else f"lowers fragmentation by {rules.less:g} memory slices"
-        why = f"no set of {most} among {len(movable)} pods that may go {goal} and has places for those that went"
-    return Advice(why, True, before, tuple(search.found), stay, search.tried, search.exhaustive)
+        tried = "" if search.exhaustive else f" of the {search.tried} that were tried"
+        why = f"no set of {most} among {len(movable)} pods that may go{tried} {goal} and has places for those that went"
+    return Advice(
+        why,
+        needed=True,
+        before=before,
+        proposals=tuple(search.found),
+        stay=stay,
+        tried=search.tried,
+        exhaustive=search.exhaustive,
+    )
 
 
 def cost(pods: Iterable[Standing]) -> Cost:
@@ -207,6 +217,14 @@ def within_budgets(pods: Iterable[Standing], budgets: Mapping[str, int]) -> bool
     """Whether evicting all of them together exceeds no budget."""
     used = Counter(budget for s in pods for budget in s.budgets)
     return all(count <= budgets.get(budget, 0) for budget, count in used.items())
+
+
+def by_node(pods: Iterable[Standing]) -> dict[str, Pods]:
+    """Uids."""
+    uids: dict[str, set[str]] = {}
+    for s in pods:
+        uids.setdefault(s.holding.node, set()).add(s.holding.uid)
+    return {node: frozenset(found) for node, found in uids.items()}
 
 
 def fragmentation(fleet: Fleet, traffic: Traffic) -> float:
@@ -280,17 +298,11 @@ class _Search:
         if len(pods) <= MOST_IN_SETS:
             return list(pods)
         self.exhaustive = False
-        uids: dict[str, set[str]] = {}
-        for s in pods:
-            uids.setdefault(s.holding.node, set()).add(s.holding.uid)
-        open_ = {n for n, u in uids.items() if key is None or self._open(key, n, frozenset(u))}
+        open_ = {n for n, gone in by_node(pods).items() if key is None or self._open(key, n, gone)}
         return sorted(pods, key=lambda s: (s.holding.node not in open_, cost([s])))[:MOST_IN_SETS]
 
     def _opens_some(self, key: Asking, pods: Sequence[Standing]) -> bool:
-        uids: dict[str, set[str]] = {}
-        for s in pods:
-            uids.setdefault(s.holding.node, set()).add(s.holding.uid)
-        return any(self._open(key, node, frozenset(gone)) for node, gone in uids.items())
+        return any(self._open(key, node, gone) for node, gone in by_node(pods).items())
 
     def _open(self, key: Asking, node: str, gone: Pods) -> bool:
         known = self._opens.get((node, gone))
@@ -315,12 +327,19 @@ def _key_demand(board: Board, stuck: Sequence[Asking]) -> Asking | None:
     return next((a for a in stuck if isinstance(board.rehearse((), [a]).wanted[0], Unplaced)), None)
 
 
-def _hopeless(before: Outcome, rules: Rules) -> str | None:
+def _hopeless(
+    board: Board, key: Asking | None, movable: Sequence[Standing], before: Outcome, rules: Rules
+) -> str | None:
+    """What makes a search needless: no set of pods, however large, could be enough."""
     if rules.less > before.fragmentation + EPSILON:
         return (
             f"fragmentation is {before.fragmentation:.2f} memory slices: it cannot fall by {rules.less:g}; "
             "want less, or nothing needs to be done"
         )
+    if key is not None:
+        uids = by_node(movable)
+        if not any(node in key.nodes and board.opens(key, node, gone) for node, gone in uids.items()):
+            return f"no node has room for {key.demand.key} even if all {len(movable)} pods that may go went"
     return None
 
 

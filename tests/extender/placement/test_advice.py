@@ -139,6 +139,18 @@ def test_pods_with_sessions_stay_unless_allowed_and_then_cost_most() -> None:
 def test_a_search_that_is_cut_short_says_so() -> None:
     found = asked(surveyed(TWO_NODES, SPLIT), demand("w", ask=BIG), tries=1)
     assert (found.tried, found.exhaustive) == (1, False)
+    pods = [placed("a", "n0", three(0), ask=BIG), placed("b", "n0", three(4), ask=BIG)]
+    none = asked(surveyed(TWO_NODES[:1], pods), demand("w", ask=BIG), tries=1)
+    assert none.why == (
+        "no set of up to 3 evictions among 2 pods that may go of the 1 that were tried makes room "
+        "and has places for those that went"
+    )
+
+
+def test_what_no_node_could_hold_is_said_without_a_search() -> None:
+    found = asked(surveyed(TWO_NODES, SPLIT), demand("w", ask={"profile": "1g.5gb"}))
+    assert found.why == "no node has room for team/pod-w even if all 3 pods that may go went"
+    assert (found.tried, found.exhaustive) == (0, True)
 
 
 def test_a_large_fleet_combines_only_the_pods_of_nodes_that_could_have_room(monkeypatch: pytest.MonkeyPatch) -> None:
