@@ -63,17 +63,39 @@ def load(path: Path, lease_namespace: str) -> tuple[Objects, float]:
         raise AdviseError(f"--state {path}: want a List with items, as `kubectl get … -o json` writes it")
     kinds: dict[str, list[Json]] = {"Node": [], "Pod": [], "PodDisruptionBudget": [], "Lease": []}
     for i, item in enumerate(items):
-        meta = item.get("metadata") if isinstance(item, dict) else None
-        if not isinstance(meta, dict) or not isinstance(meta.get("name"), str):
-            raise AdviseError(f"--state {path}: items[{i}]: want an object with metadata.name")
-        if item.get("kind") == "Pod" and not isinstance(meta.get("uid"), str):
-            raise AdviseError(f"--state {path}: items[{i}]: want a pod with metadata.uid")
-        kinds.get(str(item.get("kind")), []).append(item)
+        fault = _fault(item)
+        if fault is not None:
+            raise AdviseError(f"--state {path}: items[{i}]: want {fault}")
+        kinds.get(item.get("kind"), []).append(item)
     leases = [x for x in kinds["Lease"] if x["metadata"].get("namespace", lease_namespace) == lease_namespace]
     renewed_s = _renewals(leases)
     if not renewed_s:
         raise AdviseError(f"--state {path}: no heartbeat: want the Leases of namespace {lease_namespace} in it")
     return Objects(kinds["Node"], kinds["Pod"], kinds["PodDisruptionBudget"], renewed_s), max(renewed_s.values())
+
+
+def _fault(item: object) -> str | None:
+    """What an object lacks to be one that the API server could have sent, as far as it is read here."""
+    meta = item.get("metadata") if isinstance(item, dict) else None
+    if not isinstance(item, dict) or not isinstance(meta, dict) or not isinstance(meta.get("name"), str):
+        return "an object with metadata.name"
+    if item.get("kind") == "Pod" and not isinstance(meta.get("uid"), str):
+        return "a pod with metadata.uid"
+    spec = item.get("spec")
+    parts = {"spec": spec, "status": item.get("status")}
+    parts |= {f"metadata.{name}": meta.get(name) for name in ("labels", "annotations")}
+    if isinstance(spec, dict):
+        for name in ("containers", "initContainers"):
+            listed = spec.get(name) or []
+            parts |= {f"spec.{name}[{i}]": c for i, c in enumerate(listed if isinstance(listed, list) else [listed])}
+    for name, part in list(parts.items()):
+        if name.startswith("spec.") and isinstance(part, dict):
+            resources = part.get("resources") or {}
+            parts[f"{name}.resources"] = resources
+            if isinstance(resources, dict):
+                parts |= {f"{name}.resources.{kind}": resources.get(kind) for kind in ("limits", "requests")}
+    wrong = [name for name, part in parts.items() if part is not None and not isinstance(part, dict)]
+    return f"objects in {', '.join(wrong)}" if wrong else None
 
 
 def _renewals(leases: Iterable[Json]) -> dict[str, float]:

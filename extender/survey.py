@@ -162,7 +162,7 @@ def _stays(pod: Json, annotations: Json) -> str | None:
         if annotations.get(name) not in {None, "false"}:
             return f"annotation {name} is {annotations[name]}"
     owners = mapping(pod.get("metadata")).get("ownerReferences")
-    kinds = [o.get("kind") for o in owners if o.get("controller")] if isinstance(owners, list) else []
+    kinds = [mapping(o).get("kind") for o in owners if mapping(o).get("controller")] if isinstance(owners, list) else []
     if not kinds:
         return "no controller would make it again"
     if kinds[0] in {"DaemonSet", "Node"}:

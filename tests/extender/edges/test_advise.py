@@ -15,7 +15,7 @@ from extender.placement.allocation import Allocation, MpsShare
 from slicewise.demo.kube_store import Collection
 from slicewise.process.lease import micro_time
 from tests.extender.advice_cases import budget, placed
-from tests.extender.objects import Json, gpu, node, pod
+from tests.extender.objects import gpu, node, pod
 from tests.extender.placement.test_advice import BIG, KEPT, SPLIT, TWO_NODES, at
 from tests.fakes.kube_api import LEASES, NODES, Cluster, cluster, refuses
 
@@ -168,7 +168,7 @@ async def test_a_refusal_of_the_api_is_told(there: Cluster) -> None:
     assert "may not list poddisruptionbudgets" in result.stderr
 
 
-def listed(*items: Json) -> str:
+def listed(*items: object) -> str:
     return json.dumps({"kind": "List", "items": items})
 
 
@@ -179,6 +179,31 @@ def listed(*items: Json) -> str:
         pytest.param("[]", "want a List with items", id="no List"),
         pytest.param(listed({"kind": "Node"}), "items[0]: want an object with metadata.name", id="no name"),
         pytest.param(listed({"kind": "Pod", "metadata": {"name": "p"}}), "want a pod with metadata.uid", id="no uid"),
+        pytest.param(listed([]), "items[0]: want an object with metadata.name", id="an item that is a list"),
+        pytest.param(
+            listed({"kind": "Node", "metadata": {"name": "n", "labels": []}, "spec": "none"}),
+            "items[0]: want objects in spec, metadata.labels",
+            id="parts that are no objects",
+        ),
+        pytest.param(
+            listed({"kind": "Pod", "metadata": {"name": "p", "uid": "p"}, "spec": {"containers": ["a"]}}),
+            "want objects in spec.containers[0]",
+            id="a container that is a text",
+        ),
+        pytest.param(
+            listed(
+                {
+                    "kind": "Pod",
+                    "metadata": {"name": "p", "uid": "p"},
+                    "spec": {
+                        "containers": [{"resources": {"limits": ["a"]}}],
+                        "initContainers": {"resources": "many"},
+                    },
+                }
+            ),
+            "want objects in spec.containers[0].resources.limits, spec.initContainers[0].resources",
+            id="resources that are no objects",
+        ),
         pytest.param(listed(), "no heartbeat: want the Leases of namespace slicewise", id="no Lease"),
     ],
 )

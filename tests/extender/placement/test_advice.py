@@ -1,12 +1,13 @@
 from collections import Counter
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extender.placement import advice
-from extender.placement.advice import Advice, Placed, Rules, cost, stays, within_budgets
+from extender.placement.advice import Advice, Asking, Placed, Rules, cost, stays, within_budgets
 from extender.placement.allocation import Allocation, MigSlice
 from extender.placement.demand import Demand
 from extender.placement.traffic import NO_TRAFFIC
@@ -265,6 +266,24 @@ def test_no_single_eviction_that_helps_is_cheaper_or_missed(fleet: Fleet, profil
     assert [p.cost for p in found.proposals] == [min(cost([s]) for s in helpful)]
 
 
+@settings(max_examples=25)
+@given(fleet=fleets(), profile=st.sampled_from(["2g.20gb", "3g.40gb", "7g.80gb"]), sessions=st.booleans())
+def test_the_cheapest_of_all_sets_is_found(fleet: Fleet, profile: str, sessions: bool) -> None:
+    """Against every allowed set of up to two pods, rehearsed one after the other: what is skipped could not help."""
+    here = surveyed(*fleet)
+    wanted = [demand(f"w{i}", ask={"profile": profile}) for i in range(2)]
+    found = asked(here, *wanted, priority=2, evictions=2, proposals=1, allow_sessions=sessions)
+    rules = Rules(budgets=here.budgets, priority=2, allow_sessions=sessions)
+    movable = [s for s in here.standing if stays(s, rules) is None]
+    asking = [Asking(d, here.nodes) for d in wanted]
+    sets = [c for n in (1, 2) for c in combinations(movable, n) if within_budgets(c, here.budgets)]
+    helpful = [cost(c) for c in sets if here.board.rehearse(c, asking).complete]
+    if found.needed:
+        assert found.exhaustive
+        assert [p.cost for p in found.proposals] == ([min(helpful)] if helpful else [])
+
+
+@settings(max_examples=40)
 @given(fleet=fleets())
 def test_trying_leaves_everything_as_it_was(fleet: Fleet) -> None:
     nodes, pods, budgets = fleet
