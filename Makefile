@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 # Where the control plane of the e2e is built: outside the tree, shared by all checkouts.
 TOOLS  ?= $(HOME)/.cache/slicewise
-PURE   := scaler/signals/*,scaler/policy/*,scaler/access.py,scaler/doctor.py,scaler/evaluate.py,scaler/keys.py,scaler/trigger.py,extender/placement/*,extender/ledger.py,extender/verbs.py,extender/wire.py
+PURE   := scaler/signals/*,scaler/policy/*,scaler/access.py,scaler/doctor.py,scaler/evaluate.py,scaler/forecast/*,scaler/keys.py,scaler/trigger.py,extender/placement/*,extender/ledger.py,extender/verbs.py,extender/wire.py
 
 .PHONY: run test check integration e2e bench fidelity tools vllm proto format clean
 

@@ -30,6 +30,14 @@ MENDS: Final = (
     ("ahead of our clock", "the clocks of the far side and of the scaler differ: run NTP on both"),
 )
 """What stands in a reason -> what usually mends it; the first that fits."""
+KUBE_STATE: Final = "let the scaler read the Kubernetes API, or scrape kube-state-metrics with honor_labels"
+ABSENT: Final = {
+    ReadingName.REPLICAS: KUBE_STATE,
+    ReadingName.READY: KUBE_STATE,
+    ReadingName.SESSIONS: "engines do not count sessions: export agent_sessions_active from the pods or a gateway, or "
+    "name a sessionsBackend",
+}
+"""What mends a reading of which there is nothing at all."""
 OTHERWISE: Final = "run the query by hand, and see what the far side says"
 
 
@@ -178,8 +186,7 @@ def _reason(steps: Sequence[Step]) -> str:
 def _of_readings(published: Published) -> Iterator[Finding]:
     for name, reading in published.readings.items():
         if isinstance(reading, Missing):
-            mend = next((mend for sign, mend in MENDS if sign in reading.why), OTHERWISE)
-            yield Finding(severity="error", where=name, what=f"not known: {reading.why}", mend=mend)
+            yield Finding(severity="error", where=name, what=f"not known: {reading.why}", mend=_mend(name, reading.why))
         elif (coverage := _coverage(reading, published.readings)) is not None and coverage[0] < coverage[1]:
             yield Finding(
                 severity="warning",
@@ -194,6 +201,12 @@ def _of_readings(published: Published) -> Iterator[Finding]:
                 what=f"{reading.value:g} s is the histogram's highest bound: the truth is this or more",
                 mend="give the engine buckets beyond the promised latency",
             )
+
+
+def _mend(name: str, why: str) -> str:
+    if "no series" in why and (known := {str(n): mend for n, mend in ABSENT.items()}.get(name)):
+        return known
+    return next((mend for sign, mend in MENDS if sign in why), OTHERWISE)
 
 
 def _coverage(reading: Reading, readings: Mapping[str, Reading]) -> tuple[float, float] | None:

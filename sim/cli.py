@@ -3,6 +3,7 @@
 import typer
 
 from sim.commands import register
+from sim.evaluation.command import evaluate
 from sim.packing.command import pack
 
 app = typer.Typer(
@@ -13,4 +14,5 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(pack)
+app.command()(evaluate)
 register(app)

@@ -178,6 +178,14 @@ def _quantile(view: _View, q: float) -> Reading:
     return view.per_pod(low_s + (BUCKETS_S[bucket] - low_s) * within)
 
 
+def _oldest_wait(view: _View) -> Reading:
+    """As the recipes have it where an engine does not export it: waiting / pace (scaler/signals/recipes.py)."""
+    waiting, ended = view.gauge(Gauge.QUEUED), view.counter_rate(Counter.FINISHED)
+    if waiting > 0 and not ended > 0:
+        return Missing("requests wait, and none has ended within the window")
+    return view.per_pod(waiting / ended if waiting > 0 else waiting)
+
+
 _QUERIES: Final[Mapping[str, Callable[[_View], Reading]]] = MappingProxyType(
     {
         ReadingName.QUEUE: _queue,
@@ -189,5 +197,8 @@ _QUERIES: Final[Mapping[str, Callable[[_View], Reading]]] = MappingProxyType(
         ReadingName.SERVICE_S: _service,
         ReadingName.P50_S: lambda view: _quantile(view, 0.5),
         ReadingName.P95_S: lambda view: _quantile(view, 0.95),
+        ReadingName.OLDEST_WAIT_S: _oldest_wait,
     }
 )
+READS: Final = frozenset(map(str, _QUERIES))
+"""Names of the readings that it has."""

@@ -142,6 +142,8 @@ def test_a_wrong_value_from_the_environment_is_not_told_on() -> None:
         pytest.param("policy", "slo", "want one of queue, sessions, tokens, latency, kv", id="no such policy"),
         pytest.param("workload", 'x"} or up{a="', "want a name of lower-case letters", id="PromQL"),
         pytest.param("workload", "Chat", "want a name of lower-case letters", id="capitals"),
+        pytest.param("dependsOn", "a,b,a", "want up to 8 different names", id="one dependency twice"),
+        pytest.param("dependsOn", "a,", "want up to 8 different names", id="a dependency without a name"),
         pytest.param("workload", "a\n", "want a name of lower-case letters", id="a line break"),
         pytest.param("workload", "a" * 254, "want a name of lower-case letters", id="too long a name"),
     ],

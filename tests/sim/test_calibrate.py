@@ -204,6 +204,7 @@ def test_what_is_unknown_says_what_is_known(asked: tuple[str, str, int, str], fa
         ("gpus", "rtx_pro_6000_server", "rtx-pro-6000"),
         ("gpus", "RTXPRO6000", "rtx-pro-6000"),
         ("gpus", "RTX4090", "rtx4090"),
+        ("gpus", "NVIDIA GB200", "gb200-186"),
         ("models", "meta-llama/Llama-3.1-8B-Instruct", "llama-3.1-8b"),
         ("models", "meta-llama/Meta-Llama-3.1-70B-Instruct-FP8", "llama-3.1-70b"),
         ("models", "Qwen/Qwen3-235B-A22B-Instruct-2507", "qwen3-235b-a22b"),

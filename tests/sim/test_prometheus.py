@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from scaler.signals.reading import Missing, Reading, ReadingName, Sample
-from sim.cluster.prometheus import Prometheus
+from sim.cluster.prometheus import READS, Prometheus
 from sim.serving.pool import BUCKETS_S, COLUMNS, GAUGES, Counter, Readout
 
 WINDOW_S = 120.0
-EVERY = frozenset(map(str, ReadingName)) - {ReadingName.REPLICAS, ReadingName.READY}
+EVERY = READS
 
 
 def readout(pods: Sequence[Mapping[Any, int]]) -> Readout:

@@ -1,0 +1,1 @@
+"""Scaling policies compared on recorded loads: same arrivals, same cold starts, and what was possible at all."""

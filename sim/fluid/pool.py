@@ -1,0 +1,189 @@
+"""The pool: replicas that serve, start and drain; what runs, and what waits in one queue, first in first out.
+
+One second of `serve`: requests are admitted into free slots, prefilled in the iterations of the second, decode in
+batches and end. With n sequences in R replicas, the share p of the time that goes to prefill, and m output tokens a
+request, n' = a - n (1 - p) / (T(n/R) m), solved exactly for a second. Admission a is what waits, what the slots allow
+and what the token budget allows, whichever is least. By construction prefill and decode of a second never exceed R
+replica-seconds of work: the oracle's lower bound rests on that.
+"""
+
+from math import exp, expm1
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.fluid.jit import compiled
+from sim.fluid.load import FloatArray, Load
+from sim.fluid.service import DRAIN_S, TICK_S, Service
+
+IntArray = NDArray[np.int64]
+
+REVERSAL_S: Final = 600
+"""A change of direction within this time of the change before it is a reversal."""
+
+NOW: Final = np.dtype(
+    [
+        ("ready", "f8"),  #: replicas that serve
+        ("pending", "i8"),  #: replicas that start
+        ("running", "f8"),  #: requests in service
+        ("admitted", "f8"),  #: work admitted since the beginning, replica-seconds
+        ("starts", "i8"),  #: replicas started since the beginning
+        ("direction", "f8"),  #: of the last change: 1 up, -1 down, 0 none yet
+        ("changed_s", "f8"),  #: when
+        ("replica_s", "f8"),  #: this and what follows: since scoring began
+        ("late", "f8"),  #: requests admitted too late
+        ("broken", "f8"),  #: requests cut off by the removal of their replica
+        ("reversals", "i8"),
+    ]
+)
+
+
+class Terms(NamedTuple):
+    """Of one run. `cold_starts`: ticks that the first, second … start takes. `scored_from`: first tick that counts."""
+
+    cold_starts: IntArray
+    scored_from: int
+    first_replicas: int
+    max_replicas: int
+
+
+class Pool(NamedTuple):
+    """`now`: one record of `NOW`. `ready_at`: ticks at which pending replicas join, oldest start first.
+
+    `running_sum`, `queued_sum`: requests at the end of each second, as running sums; `late_sum`: requests that were
+    found to be late, likewise.
+    """
+
+    now: Any
+    ready_at: IntArray
+    running_sum: FloatArray
+    queued_sum: FloatArray
+    late_sum: FloatArray
+
+
+class World(NamedTuple):
+    """All that one run knows and changes."""
+
+    service: Service
+    load: Load
+    terms: Terms
+    pool: Pool
+
+
+def new_world(service: Service, load: Load, terms: Terms) -> World:
+    seconds = len(load.requests)
+    now = np.zeros(1, NOW)
+    now["ready"] = terms.first_replicas
+    pool = Pool(
+        now=now,
+        ready_at=np.zeros(terms.max_replicas + 1, np.int64),
+        running_sum=np.zeros(seconds + 1),
+        queued_sum=np.zeros(seconds + 1),
+        late_sum=np.zeros(seconds + 1),
+    )
+    return World(service, load, terms, pool)
+
+
+@compiled
+def admission(world: World, tick: int, waiting: float) -> tuple[float, float]:
+    """Of `waiting` requests, those that are admitted in one second; and requests in service at its end."""
+    service, now = world.service, world.pool.now[0]
+    prefill_s, output_tokens = world.load.prefill_s[tick], world.load.output_tokens[tick]
+    slots = now.ready * service.slots
+    batch = min(slots, now.running + waiting) / now.ready
+    iteration_s = service.base_s + service.per_sequence_s * batch
+    ends_per_s = 1.0 / (iteration_s * output_tokens)  # of one sequence, while nothing is prefilled
+    share = prefill_s / now.ready  # of the second, that one admission takes
+    refill = ends_per_s / expm1(ends_per_s)
+    by_slots = (slots * ends_per_s + (slots - now.running) * refill) / (1.0 + slots * ends_per_s * share)
+    chunk_s = (service.budget_tokens - batch) * service.prefill_s
+    by_budget = chunk_s / (iteration_s + chunk_s) / share
+    admitted = max(0.0, min(waiting, by_slots, by_budget))
+    rate = ends_per_s * (1.0 - admitted * share)
+    left = exp(-rate)
+    after = now.running * left + admitted * (1.0 - left) / rate
+    if after > slots:
+        admitted = max(0.0, admitted - (after - slots))
+        after = slots
+    return admitted, after
+
+
+@compiled
+def serve(world: World, tick: int) -> None:
+    """The seconds of one tick."""
+    service, load, pool = world.service, world.load, world.pool
+    now = pool.now[0]
+    scored = tick >= world.terms.scored_from
+    decode_s = (service.base_s + service.per_sequence_s * service.slots) / service.slots
+    request_s = load.prefill_s[tick] + load.output_tokens[tick] * decode_s
+    for second in range(tick * TICK_S, (tick + 1) * TICK_S):
+        if now.ready > 0.0:
+            waiting = max(0.0, load.work_sum[second + 1] - now.admitted) / request_s
+            admitted, after = admission(world, tick, waiting)
+            now.admitted = min(now.admitted + admitted * request_s, load.work_sum[second + 1])
+            now.running = after
+        late = 0.0
+        arrived = load.work_sum[second] - load.work_sum[second - 1] if second > 0 else 0.0
+        if arrived > 0.0:  # one second ago; what of it still waits is late
+            late = min(1.0, max(0.0, load.work_sum[second] - now.admitted) / arrived) * load.requests[second - 1]
+        if scored:
+            now.late += late
+        pool.late_sum[second + 1] = pool.late_sum[second] + late
+        pool.running_sum[second + 1] = pool.running_sum[second] + now.running
+        queued = max(0.0, load.work_sum[second + 1] - now.admitted) / request_s
+        pool.queued_sum[second + 1] = pool.queued_sum[second] + queued
+    if scored:
+        now.replica_s += TICK_S * (now.ready + now.pending)
+
+
+@compiled
+def remove(world: World, tick: int, replicas: float) -> None:
+    """Takes `replicas` that serve out; their requests go on there for the time of the drain, and then they break."""
+    service, now = world.service, world.pool.now[0]
+    gone = now.running * replicas / now.ready
+    batch = min(service.slots, now.running / now.ready)
+    service_s = (service.base_s + service.per_sequence_s * batch) * world.load.output_tokens[tick]
+    now.running -= gone
+    now.ready -= replicas
+    if tick >= world.terms.scored_from:
+        now.broken += gone * exp(-DRAIN_S / service_s)
+        now.replica_s += DRAIN_S * replicas
+
+
+@compiled
+def join(world: World, tick: int) -> None:
+    """Replicas whose start ends now serve from now on."""
+    pool = world.pool
+    now = pool.now[0]
+    kept = 0
+    for i in range(now.pending):
+        if pool.ready_at[i] > tick:
+            pool.ready_at[kept] = pool.ready_at[i]
+            kept += 1
+    now.ready += now.pending - kept
+    now.pending = kept
+
+
+@compiled
+def scale(world: World, tick: int, wanted: float) -> None:
+    """Starts or removes replicas so that `wanted` are there; those that still start are the first to go."""
+    pool, terms = world.pool, world.terms
+    now = pool.now[0]
+    there = now.ready + now.pending
+    wanted = min(max(wanted, 1.0), float(terms.max_replicas))
+    if wanted == there:
+        return
+    direction = 1.0 if wanted > there else -1.0
+    at_s = float(tick * TICK_S)
+    if tick >= terms.scored_from and now.direction == -direction and at_s - now.changed_s < REVERSAL_S:
+        now.reversals += 1
+    now.direction, now.changed_s = direction, at_s
+    for _ in range(int(max(0.0, wanted - there))):
+        pool.ready_at[now.pending] = tick + terms.cold_starts[now.starts % len(terms.cold_starts)]
+        now.pending += 1
+        now.starts += 1
+    cancelled = int(min(float(now.pending), max(0.0, there - wanted)))
+    now.pending -= cancelled
+    if there - wanted - cancelled > 0.0:
+        remove(world, tick, there - wanted - cancelled)
