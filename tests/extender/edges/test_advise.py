@@ -11,13 +11,14 @@ from typer.testing import CliRunner, Result
 
 from extender import advise
 from extender.__main__ import app
-from extender.placement.allocation import Allocation, MpsShare
+from extender.placement.allocation import Allocation, MigSlice, MpsShare
 from slicewise.demo.kube_store import Collection
 from slicewise.process.lease import micro_time
-from tests.extender.advice_cases import budget, placed
-from tests.extender.objects import gpu, node, pod
+from tests.extender.advice_cases import OWNED, budget, placed
+from tests.extender.edges.harness import Scheduler, breaches, until, world
+from tests.extender.objects import Json, gpu, node, pod
 from tests.extender.placement.test_advice import BIG, KEPT, SPLIT, TWO_NODES, at
-from tests.fakes.kube_api import LEASES, NODES, Cluster, cluster, refuses
+from tests.fakes.kube_api import LEASES, NODES, PODS, Cluster, cluster, refuses
 
 TEAM = Collection("v1", "pods", "team")
 BUDGETS = Collection("policy/v1", "poddisruptionbudgets", "team")
@@ -238,3 +239,50 @@ def test_wants_are_demands() -> None:
     ]
     assert {(d.priority, d.tenant, d.count) for d in found} == {(3, "blue", 1)}
     assert len({d.uid for d in found}) == 4
+
+
+async def test_a_running_extender_does_what_was_advised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four pods bound by it leave no room for a large one; the advice is done step by step, and every pod is bound."""
+    async with world(tmp_path) as here:
+        here.gpus("n0", "a100-80:1")
+        here.gpus("n1", "a100-80:1")
+        monkeypatch.setattr("extender.__main__.WALL", lambda: here.now_s)
+        async with here.extender() as scheduler:
+
+            async def scheduled(one: Json) -> str:
+                fit = (await scheduler.filter(one, "n0", "n1"))["NodeNames"]
+                scores = await scheduler.prioritize(one, *sorted(fit))
+                node = max(scores, key=lambda name: scores[name])
+                assert await scheduler.bind(one, node) == ""
+                return node
+
+            for i in range(14):
+                await scheduled(here.pod(f"small-{i}", profile="1g.10gb"))
+            for i in range(14):
+                place = here.allocation(f"small-{i}").grants()[0]
+                assert isinstance(place, MigSlice)
+                if place.start in {0, 4}:
+                    here.there.store.merge_patch(PODS, f"small-{i}", {"metadata": OWNED})
+                else:
+                    here.there.store.delete(PODS, f"small-{i}")
+            writer = here.pod("writer", profile="7g.80gb")
+            await until(lambda: _holders(scheduler, 4))
+            assert (await scheduler.filter(writer, "n0", "n1"))["NodeNames"] == []
+            (one,) = (await told(here.there))["advice"]
+            steps = one["proposals"][0]["steps"]
+            evicted = [s["pod"].removeprefix("default/") for s in steps if s["do"] == "evict"]
+            assert len(evicted) == 2
+            for name in evicted:
+                here.there.store.delete(PODS, name)
+            await until(lambda: _holders(scheduler, 2))
+            returned = [s for s in steps if s["do"] == "return"]
+            (place,) = (s for s in steps if s["do"] == "place")
+            assert await scheduled(writer) == place["node"]
+            again = [await scheduled(here.pod(f"again-{i}", profile="1g.10gb")) for i in range(2)]
+            assert again == [s["node"] for s in returned]
+            assert breaches(here.there.store.objects(PODS)) == []
+
+
+async def _holders(scheduler: Scheduler, count: int) -> bool:
+    nodes = (await scheduler.state())["nodes"].values()
+    return sum(len(gpu["holders"]) for node in nodes for gpu in node["gpus"]) == count
