@@ -13,14 +13,18 @@ import structlog
 import typer
 import uvloop
 from pydantic import ValidationError
+from rich.console import Console
 
+from extender import advise as advice
 from extender import binding
 from extender.http import Service
 from extender.kube import Clock, Watches
-from extender.ledger import Ledger
+from extender.ledger import Ledger, ObjectError
 from extender.obs import Obs, State
+from extender.placement.advice import MOST_EVICTIONS, MOST_TRIES, Rules
 from extender.serving import ListenError, listen, serving
 from extender.settings import PREFIX, Settings
+from extender.survey import Objects, survey
 from slicewise.process.kube import Kube, KubeError
 from slicewise.process.logs import configure
 from slicewise.process.shutdown import repeat, stop_on_signals
@@ -179,6 +183,70 @@ def serve(
     except (KubeError, ListenError, OSError) as e:
         typer.echo(f"slicewise extender: {e}", err=True)
         raise typer.Exit(2) from e
+
+
+@app.command()
+def advise(
+    *,
+    want: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WHAT[=COUNT]",
+            help="A profile (3g.40gb), a memory (20Gi) or `whole`; again for a mix. Default: the pods that wait now.",
+        ),
+    ] = None,
+    defragment: Annotated[
+        float | None,
+        typer.Option(metavar="SLICES", min=0.01, help="Memory slices by which fragmentation must fall."),
+    ] = None,
+    priority: Annotated[int, typer.Option(help="Of --want and --defragment: pods above it stay.")] = 0,
+    tenant: Annotated[str, typer.Option(help="Of --want.")] = "default",
+    gpu_model: Annotated[str | None, typer.Option(help="Of --want, such as a100-80. Default: any.")] = None,
+    allow_sessions: Annotated[bool, typer.Option(help="Propose pods that have live sessions, too.")] = False,
+    evictions: Annotated[int, typer.Option(min=1, max=MOST_EVICTIONS, help="Most in one proposal.")] = MOST_EVICTIONS,
+    proposals: Annotated[int, typer.Option(min=1, max=20, help="How many to look for.")] = 3,
+    tries: Annotated[int, typer.Option(min=1, max=100_000, help="Sets to try at most.")] = MOST_TRIES,
+    state: Annotated[
+        Path | None, typer.Option(help="Saved by `kubectl get nodes,pods,pdb,leases -A -o json`; no API is asked.")
+    ] = None,
+    kubeconfig: Annotated[Path | None, typer.Option(help="As for `serve`.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Which few evictions would make room, with gain and cost. Tells only: nothing is evicted, nothing is written.
+
+    Exit codes: 0 there are proposals or nothing is needed, 1 nothing helps, 2 wrong usage or no answer of the API.
+    """
+    rules = Rules(
+        priority=priority,
+        allow_sessions=allow_sessions,
+        evictions=evictions,
+        proposals=proposals,
+        less=defragment or 0.0,
+        tries=tries,
+    )
+    configure("text", "error")
+    try:
+        demands = advice.demands(want or (), advice.Hypothetical(priority, tenant, gpu_model))
+        chosen = Settings.of(kubeconfig=kubeconfig)
+        objects, now_s = asyncio.run(_objects(chosen, state))
+        found = survey(objects, now_s, stale_after_s=chosen.stale_after_s, scorer=chosen.scorer)
+    except (advice.AdviseError, ValidationError, KubeError, ObjectError) as e:
+        typer.echo(f"slicewise extender: {e}", err=True)
+        raise typer.Exit(2) from e
+    told = found.for_demands(demands, rules) if demands or rules.less else found.for_waiting(rules)
+    if as_json:
+        typer.echo(advice.as_json(told, found.notes))
+    else:
+        advice.show(told, found.notes, Console(highlight=False))
+    if not any(one.proposals or not one.needed for one in told):
+        raise typer.Exit(1)
+
+
+async def _objects(chosen: Settings, state: Path | None) -> tuple[Objects, float]:
+    if state is not None:
+        return advice.load(state, chosen.lease_namespace)
+    async with Kube.connect(chosen.kubeconfig, timeout_s=chosen.api_timeout_s) as kube:
+        return await advice.fetch(kube, chosen.lease_namespace), WALL()
 
 
 @app.command()

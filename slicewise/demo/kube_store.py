@@ -20,6 +20,7 @@ KINDS: Final = {
     "leases": "Lease",
     "namespaces": "Namespace",
     "nodes": "Node",
+    "poddisruptionbudgets": "PodDisruptionBudget",
     "pods": "Pod",
     "scaledobjects": "ScaledObject",
     "statefulsets": "StatefulSet",
