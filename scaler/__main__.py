@@ -118,11 +118,12 @@ def check(
         "kubernetes": kubernetes,
         "kubeconfig": kubeconfig,
     }
-    logs.configure("text", "error")
     try:
         text, where = _text_of(source)
         wanted = checks.candidates(text, where=where, namespace=namespace, name=name)
-        verdicts = asyncio.run(_check(Settings.load(config, **given), wanted))
+        settings = Settings.load(config, **given)
+        logs.configure("text", "error")
+        verdicts = asyncio.run(_check(settings, wanted))
     except (SettingsError, checks.CheckError, MissingExtraError, KubeError) as e:
         _say_and_exit(str(e))
     if as_json:
