@@ -150,7 +150,18 @@ async def _check(settings: Settings, wanted: Sequence[checks.Candidate]) -> Sequ
     async with AsyncExitStack() as stack:
         kube = await stack.enter_async_context(Kube.connect(settings.kubeconfig)) if settings.kubernetes else None
         engine = await stack.enter_async_context(engine_with(settings, kube=kube, clock=time.time))
-        return [await checks.verdict(engine, one) for one in wanted]
+        return [await checks.verdict(engine, one, await _hpa(kube, one)) for one in wanted]
+
+
+async def _hpa(kube: Kube | None, candidate: checks.Candidate) -> dict[str, Any] | None:
+    """What KEDA has made of a ScaledObject, by the name that KEDA gives it; None where there is none yet."""
+    if kube is None or candidate.scaled_object is None:
+        return None
+    path = f"/apis/autoscaling/v2/namespaces/{candidate.namespace}/horizontalpodautoscalers/keda-hpa-{candidate.name}"
+    try:
+        return await kube.get(path)
+    except KubeError:
+        return None
 
 
 @app.command("presets")

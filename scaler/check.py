@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from scaler.doctor import Finding, examine
+from scaler.doctor import Finding, examine, examine_hpa
 from scaler.engine import Engine, Published
 from scaler.policy.base import Step
 from scaler.signals.reading import Missing, Reading, ReadingName, unit_of
@@ -138,8 +138,11 @@ def _strings(mapping: Mapping[Any, Any], where: str) -> Mapping[str, str]:
     return {str(key): str(value) for key, value in mapping.items()}
 
 
-async def verdict(engine: Engine, candidate: Candidate) -> Verdict:
-    """Asks everything that the trigger wants, as a new scaler would, and judges what comes back."""
+async def verdict(engine: Engine, candidate: Candidate, hpa: Mapping[str, Any] | None = None) -> Verdict:
+    """Asks everything that the trigger wants, as a new scaler would, and judges what comes back.
+
+    `hpa`: what KEDA has made of the candidate's object, where that is known.
+    """
     try:
         trigger = engine.admit(candidate.namespace, candidate.metadata)
     except TriggerError as e:
@@ -148,6 +151,7 @@ async def verdict(engine: Engine, candidate: Candidate) -> Verdict:
     findings = [*_told(published), *_of_readings(published)]
     if candidate.scaled_object is not None:
         findings += examine(candidate.scaled_object, trigger, candidate.index)
+        findings += examine_hpa(hpa, candidate.scaled_object, candidate.index) if hpa is not None else ()
     return Verdict(
         candidate=candidate,
         readings=[_seen(name, published) for name in _order(trigger)],

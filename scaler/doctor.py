@@ -10,6 +10,8 @@ from typing import Any, Literal
 from scaler.trigger import Trigger
 
 Json = Mapping[str, Any]
+STOPS = frozenset({"AbleToScale", "ScalingActive"})
+"""Conditions of an HPA that say, while False, that it does nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,4 +149,46 @@ def _paused(annotations: Json) -> Iterator[Finding]:
                 where=f"metadata.annotations.{key}",
                 what="the object is paused: KEDA deletes its HPA and asks nobody",
                 mend="remove the annotation",
+            )
+
+
+def examine_hpa(hpa: Json, scaled_object: Json, index: int) -> Iterator[Finding]:
+    """What the HPA that KEDA made of `scaled_object` says otherwise than the object does, and why it does not act."""
+    spec, where = _table(hpa, "spec"), f"HPA {_table(hpa, 'metadata').get('name')}"
+    names = [
+        _table(_table(metric, "external"), "metric").get("name")
+        for metric in spec.get("metrics") or []
+        if isinstance(metric, Mapping)
+    ]
+    # kedacore/keda issue 7729: an HPA made while the scaler was away scales by the CPU.
+    if f"s{index}-desired_replicas" not in names:
+        yield Finding(
+            severity="error",
+            where=f"{where}: spec.metrics",
+            what=f"has no s{index}-desired_replicas (has {', '.join(map(str, names)) or 'none'})",
+            mend="is the scaler reachable from KEDA? Then touch the ScaledObject, so that KEDA makes the HPA anew",
+        )
+    path = ("spec", "advanced", "horizontalPodAutoscalerConfig", "behavior")
+    asked = scaled_object
+    for step in path:
+        asked = _table(asked, step)
+    for way in ("scaleUp", "scaleDown"):
+        given, kept = (
+            _table(_table(of, "behavior") if of is spec else of, way).get("tolerance") for of in (asked, spec)
+        )
+        # Older API servers drop a field that they do not know (KEP-4951), and say nothing.
+        if given is not None and kept is None:
+            yield Finding(
+                severity="warning",
+                where=f"{where}: spec.behavior.{way}.tolerance",
+                what=f"the ScaledObject asks for {given}, and the API server dropped it: 10 % are ignored",
+                mend="Kubernetes 1.35 and later keep it; before, enable the feature gate HPAConfigurableTolerance",
+            )
+    for condition in _table(hpa, "status").get("conditions") or []:
+        if isinstance(condition, Mapping) and condition.get("type") in STOPS and condition.get("status") == "False":
+            yield Finding(
+                severity="warning" if condition.get("reason") == "ScalingDisabled" else "error",
+                where=f"{where}: {condition['type']}",
+                what=f"{condition.get('reason')}: {condition.get('message')}",
+                mend="at zero replicas this is as it should be; else see KEDA's operator and metrics adapter",
             )

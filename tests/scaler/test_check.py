@@ -168,6 +168,12 @@ async def test_the_object_itself_is_examined() -> None:
     assert any(finding.where.endswith("scaleUp.tolerance") for finding in one.findings)
 
 
+async def test_the_hpa_that_keda_made_is_examined_too() -> None:
+    (first, *_) = candidates(OBJECT, where="x", namespace="", name="")
+    one = await verdict(engine(WELL), first, {"metadata": {"name": "keda-hpa-chat-so"}, "spec": {}})
+    assert "HPA keda-hpa-chat-so: spec.metrics" in [finding.where for finding in one.findings]
+
+
 async def test_json_and_text_say_the_same() -> None:
     one = await checked(WELL | {"queue": Missing("no series")})
     (row,) = json.loads(as_json([one]))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from scaler.doctor import examine
+from scaler.doctor import examine, examine_hpa
 from scaler.trigger import Trigger
 
 Json = dict[str, Any]
@@ -149,3 +149,43 @@ def test_a_paused_annotation_that_says_no() -> None:
 @pytest.mark.parametrize("spec", [None, {}, {"triggers": "x"}, {"triggers": ["x"]}, {"advanced": [], "triggers": [{}]}])
 def test_an_odd_object_is_examined_as_far_as_it_goes(spec: object) -> None:
     assert {where for _, where, _ in found({"spec": spec}, KEYS)} >= {f"{BEHAVIOR}.scaleUp.tolerance"}
+
+
+def hpa(**changed: object) -> Json:
+    metrics = [{"type": "External", "external": {"metric": {"name": "s0-desired_replicas"}}}]
+    usual = {"metrics": metrics, "behavior": {"scaleUp": {"tolerance": "0"}, "scaleDown": {"tolerance": "0"}}}
+    active = {"type": "ScalingActive", "status": "True", "reason": "ValidMetricFound", "message": "m"}
+    return {
+        "metadata": {"name": "keda-hpa-chat"},
+        "spec": {**usual, **changed},
+        "status": {"conditions": [active, {"type": "AbleToScale", "status": "True"}, "odd"]},
+    }
+
+
+def told(obj: Json) -> list[tuple[str, str, str]]:
+    return [(f.severity, f.where, f.what) for f in examine_hpa(obj, good(), 0)]
+
+
+def test_an_hpa_that_is_as_the_object_says_is_well() -> None:
+    assert told(hpa()) == []
+
+
+@pytest.mark.parametrize("metrics", [[{"type": "Resource", "resource": {"name": "cpu"}}], [], None, ["odd"]])
+def test_an_hpa_that_scales_by_something_else(metrics: object) -> None:
+    ((severity, where, what),) = told(hpa(metrics=metrics))
+    assert (severity, where) == ("error", "HPA keda-hpa-chat: spec.metrics")
+    assert what.startswith("has no s0-desired_replicas")
+
+
+def test_a_tolerance_that_the_api_server_dropped() -> None:
+    found = told(hpa(behavior={"scaleUp": {}, "scaleDown": {"tolerance": "0"}}))
+    assert [(severity, where) for severity, where, _ in found] == [
+        ("warning", "HPA keda-hpa-chat: spec.behavior.scaleUp.tolerance")
+    ]
+
+
+@pytest.mark.parametrize(("reason", "severity"), [("ScalingDisabled", "warning"), ("FailedGetExternalMetric", "error")])
+def test_an_hpa_that_does_not_act_says_why(reason: str, severity: str) -> None:
+    obj = hpa()
+    obj["status"]["conditions"] = [{"type": "ScalingActive", "status": "False", "reason": reason, "message": "m"}]
+    assert told(obj) == [(severity, "HPA keda-hpa-chat: ScalingActive", f"{reason}: m")]
