@@ -29,7 +29,7 @@ def examine(scaled_object: Json, trigger: Trigger, index: int) -> Iterator[Findi
     spec = _table(scaled_object, "spec")
     yield from _trigger(spec, index)
     yield from _bounds(spec, trigger)
-    behavior = _table(_table(_table(spec, "advanced"), "horizontalPodAutoscalerConfig"), "behavior")
+    behavior = _behavior(spec)
     yield from _tolerance(behavior, trigger)
     yield from _windows(behavior, trigger)
     yield from _fallback(spec, trigger)
@@ -39,6 +39,10 @@ def examine(scaled_object: Json, trigger: Trigger, index: int) -> Iterator[Findi
 def _table(of: Json, key: str) -> Json:
     value = of.get(key)
     return value if isinstance(value, Mapping) else {}
+
+
+def _behavior(spec: Json) -> Json:
+    return _table(_table(_table(spec, "advanced"), "horizontalPodAutoscalerConfig"), "behavior")
 
 
 def _trigger(spec: Json, index: int) -> Iterator[Finding]:
@@ -168,14 +172,9 @@ def examine_hpa(hpa: Json, scaled_object: Json, index: int) -> Iterator[Finding]
             what=f"has no s{index}-desired_replicas (has {', '.join(map(str, names)) or 'none'})",
             mend="is the scaler reachable from KEDA? Then touch the ScaledObject, so that KEDA makes the HPA anew",
         )
-    path = ("spec", "advanced", "horizontalPodAutoscalerConfig", "behavior")
-    asked = scaled_object
-    for step in path:
-        asked = _table(asked, step)
+    asked, made = _behavior(_table(scaled_object, "spec")), _table(spec, "behavior")
     for way in ("scaleUp", "scaleDown"):
-        given, kept = (
-            _table(_table(of, "behavior") if of is spec else of, way).get("tolerance") for of in (asked, spec)
-        )
+        given, kept = (_table(behavior, way).get("tolerance") for behavior in (asked, made))
         # Older API servers drop a field that they do not know (KEP-4951), and say nothing.
         if given is not None and kept is None:
             yield Finding(
