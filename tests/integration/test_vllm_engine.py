@@ -42,8 +42,8 @@ SLOTS: Final = 4
 CROWD, FEW, BURST = (60, 3 * SLOTS), (15, SLOTS - 1), 16  # (requests, clients)
 SHARED_TOKENS: Final = 140  # more than a block of vLLM on the CPU, 128 tokens: whole blocks are cached
 SLO_S: Final = 1.5  # of a request: a bound of vLLM's buckets
-#: A rate is extrapolated from the outermost samples to the window's ends, though the engine was idle there: by PromQL up to
-#: 1.1 scrape intervals at either end, and scrapes are late while clients, engine and Prometheus share two cores.
+#: A rate is extrapolated from the outermost samples to the window's ends, though the engine was idle there: by PromQL
+#: up to 1.1 scrape intervals at either end, and scrapes are late while clients, engine and Prometheus share two cores.
 BEYOND_THE_SAMPLES: Final = {"prometheus": 0.1, "scrape": 0.05}
 HTTP_PINGS: Final = 4  # round trips, rather more: a request's way to the engine, and its last token's way back
 LOOK_EVERY_S: Final = 0.5
