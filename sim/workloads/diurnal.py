@@ -16,7 +16,7 @@ from pydantic import Field
 from sim.serving.turns import Turns, open_loop
 from sim.streams import stream
 from sim.strict import Seconds, Strict
-from sim.workloads.shapes import Quantity, renewal
+from sim.workloads.shapes import Quantity, portable, renewal
 
 ABOUT: Final = "single requests whose rate follows the hours of the day and the days of the week"
 DAY_S: Final = 86_400.0
@@ -49,7 +49,8 @@ def rate_per_s(config: Config, times_s: NDArray[np.float64]) -> NDArray[np.float
     week_s = (times_s + config.begins_at) % (7 * DAY_S)
     k = _sharpness(config.peak_to_mean)
     day = np.exp(k * np.cos(2 * np.pi * (week_s - config.peak_at) / DAY_S)) / np.i0(k)
-    return np.asarray(config.per_minute / 60 * day * np.where(week_s >= 5 * DAY_S, config.weekend, 1.0))
+    weekday = np.where(week_s >= 5 * DAY_S, config.weekend, 1.0)
+    return portable(config.per_minute / 60 * day * weekday, 9)
 
 
 def _sharpness(peak_to_mean: float) -> float:

@@ -47,8 +47,14 @@ class Wait(Strict):
         return lognormal(self.p50, self.p90, self.max, random.standard_normal(count))
 
 
+def portable(values: NDArray[np.float64], decimals: int) -> NDArray[np.float64]:
+    """The same on every machine: exponentials differ in the last bit by the vectors that a processor has."""
+    return np.asarray(np.round(values, decimals))
+
+
 def lognormal(p50: float, p90: float, most: float | None, normal: NDArray[np.float64]) -> NDArray[np.float64]:
-    values = p50 * np.exp(np.log(p90 / p50) / Z90 * normal)
+    """To six decimals."""
+    values = portable(p50 * np.exp(np.log(p90 / p50) / Z90 * normal), 6)
     return np.asarray(values if most is None else np.minimum(values, most))
 
 
