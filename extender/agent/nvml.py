@@ -62,7 +62,7 @@ class Library:
                 index=index,
                 product=_text(n.nvmlDeviceGetName(device)),
                 device_id=f"{pci.pciDeviceId >> 16:04x}",  # the lower half is the vendor
-                memory_mib=n.nvmlDeviceGetMemoryInfo(device).total // MIB,
+                memory_mib=self._usable_mib(device),
                 mig=bool(current),
                 profiles=tuple(p for _, p in profiles) if profiles else None,
                 instances=tuple(self._instances(device, profiles or ())),
@@ -72,6 +72,15 @@ class Library:
         except n.NVMLError as e:
             log.warning("agent.gpu_faulty", gpu=uuid, index=index, why=str(e))
             return GpuReading(uuid, index, "", f"{pci.pciDeviceId >> 16:04x}", 0, mig=False, fault=str(e))
+
+    def _usable_mib(self, device: object) -> int:
+        """What processes can have: an H100 of 81,559 MiB keeps 480 back, which only the second version tells apart."""
+        n = self._n
+        try:
+            memory = n.nvmlDeviceGetMemoryInfo(device, version=n.nvmlMemory_v2)
+        except (n.NVMLError_NotSupported, n.NVMLError_FunctionNotFound):  # a driver before R510
+            return int(n.nvmlDeviceGetMemoryInfo(device).total // MIB)
+        return int((memory.total - memory.reserved) // MIB)
 
     def _mig_mode(self, device: object) -> tuple[int, int]:
         """Current and pending; off where the GPU knows no MIG."""
@@ -113,6 +122,7 @@ class Library:
                     memory_mib=info.memorySizeMB,
                     starts=tuple(sorted(start for start, _ in places)),
                     max_count=info.instanceCount,
+                    sms=info.multiprocessorCount,
                 ),
             )
 

@@ -49,6 +49,7 @@ class Profile:
     starts: tuple[int, ...]
     max_count: int  # most of them on one GPU
     id: int | None = field(default=None, compare=False)  # NVML's profile id, where the catalog tells it
+    sms: int | None = field(default=None, compare=False)  # streaming multiprocessors: not as many per slice everywhere
 
     @property
     def media(self) -> Media:
@@ -76,6 +77,7 @@ class GpuModel:
     name: str
     memory_mib: int
     profiles: tuple[Profile, ...] = ()
+    sms: int | None = field(default=None, compare=False)  # of the whole GPU without MIG, where the catalog tells it
     _hash: int = field(init=False, repr=False, compare=False)  # counted once: every look-up of tables asks for it
 
     def __post_init__(self) -> None:

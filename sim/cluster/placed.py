@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
-from types import MappingProxyType
+from math import floor, isqrt
 from typing import Final, Literal
 
 from extender.placement.allocation import MigSlice, MpsShare, WholeGpu
@@ -10,11 +10,10 @@ from extender.placement.model import Allocation, GpuModel
 from sim.serving.pool import NO_LIMIT, Shape
 from sim.serving.times import BLOCK_TOKENS, Engine, Times
 
-# How much slower each of k engines reads memory when they share a GPU through MPS: 1 + this x (k - 1). `table`: time
-# per token of small batches (ParvaGPU's profiles on A100, SC 2024: 1.06 for 2 of batch 1, 1.24 of batch 8; two Qwen3 4B
-# on an A100: + 19.5 %). `pessimistic`: all of them read all the time, so that each has its part of the bandwidth.
-MPS_SLOWDOWN: Final = MappingProxyType({"none": Fraction(0), "table": Fraction(1, 5), "pessimistic": Fraction(1)})
-SWITCHES_LOSE: Final = Fraction(1, 20)  # to switch from one to the next; an estimate, no measurement
+# What one neighbour that never pauses costs, in parts of the time alone; bench/sharing.py on an H100, docs/sharing.md.
+MPS_COSTS: Final = Fraction(13, 20)  # decoding under MPS with the compute shared out; 0.53 to 0.73
+SWITCHES_LOSE: Final = Fraction(7, 100)  # of time-slicing, on top of the neighbours' turns; 0.00 to 0.11
+FINE: Final = 1 << 32  # roots are taken in whole numbers of 1/FINE: the same on every machine
 Interference = Literal["none", "table", "pessimistic"]
 
 
@@ -22,7 +21,9 @@ Interference = Literal["none", "table", "pessimistic"]
 class Sharing:
     """What engines that share a GPU without slices do to one another.
 
-    `mps`: they run beside each other; `time-slicing`: by turns, each alone. All shares of a GPU are taken to be in use.
+    `mps`: they run beside each other; `time-slicing`: by turns, each alone. All shares of a GPU are taken to be in use
+    by engines like this one. `interference`: `table`, as measured, as far as the neighbours keep the GPU busy;
+    `pessimistic`, as if they never paused and each had but its part of the bandwidth; `none`, not at all.
     """
 
     by: Literal["mps", "time-slicing"] = "mps"
@@ -30,12 +31,42 @@ class Sharing:
 
     def slowed(self, times: Times, compute: Fraction) -> Times:
         """On this part of the compute, the other parts being used as well."""
-        if self.by == "time-slicing":
-            turns = 1 / compute
-            lost = 0 if self.interference == "none" else SWITCHES_LOSE
-            return times.on_share(1 / (turns * (1 + lost)), 1 / (turns * (1 + lost)))
         others = 1 / compute - 1
-        return times.on_share(1 / (1 + MPS_SLOWDOWN[self.interference] * others), compute)
+        if self.by == "mps":
+            return times.on_share(1 / self._memory(times, others), compute)
+        turns = self._turns(times, others)
+        return times.on_share(1 / turns, 1 / turns)
+
+    def _memory(self, times: Times, others: Fraction) -> Fraction:
+        match self.interference:
+            case "none":
+                return Fraction(1)
+            case "table":
+                return slowdown(times, MPS_COSTS * others)
+            case "pessimistic":
+                return 1 + others
+
+    def _turns(self, times: Times, others: Fraction) -> Fraction:
+        lost = SWITCHES_LOSE * (1 + others) if others else Fraction(0)
+        match self.interference:
+            case "none":
+                return 1 + others
+            case "table":
+                return slowdown(times, others + lost)
+            case "pessimistic":
+                return 1 + others + lost
+
+
+def slowdown(times: Times, cost: Fraction) -> Fraction:
+    """What iterations take, in parts of the time alone, beside neighbours of the same kind.
+
+    `cost`: what they would add if they never left the GPU alone. They do, while their hosts work: with m on the GPU and
+    h on the host, s = 1 + cost x s m / (s m + h), which is a quadratic equation.
+    """
+    m, h = times.iteration_ps(1, 0) - times.fixed, times.fixed
+    b = (1 + cost) * m - h
+    root = Fraction(isqrt(floor((b * b + 4 * m * h) * FINE * FINE)), FINE)
+    return (b + root) / (2 * m)
 
 
 ALONE_OR_MPS: Final = Sharing()
@@ -82,7 +113,9 @@ def shape_of(
             profile = gpu.profile(grant.profile)
             if profile is None:
                 raise EngineFitError(f"{gpu.name} has no profile {grant.profile}")
-            times, memory_mib = times.on_share(*_mig_parts(grant, gpu)), profile.memory_mib
+            bandwidth, slices = _mig_parts(grant, gpu)
+            sms = Fraction(profile.sms, gpu.sms) if profile.sms and gpu.sms else slices
+            times, memory_mib = times.on_share(bandwidth, sms), profile.memory_mib
         case MpsShare():
             times = sharing.slowed(times, Fraction(grant.compute_pct, 100))
             memory_mib = grant.memory_mib

@@ -65,6 +65,7 @@ class FakeGpu:
     privileged: bool = True
     lost: bool = False
     device_id: int = 0x20B5
+    reserved_mib: int | None = 0  #: what the driver keeps back; None: it is too old to tell it apart
 
     @property
     def profiles(self) -> tuple[Profile, ...]:
@@ -91,13 +92,14 @@ class FakePynvml:
     NVMLError_NoPermission = NoPermission
     NVMLError_FunctionNotFound = FunctionNotFound
     NVML_GPU_INSTANCE_PROFILE_COUNT = 0x12
+    nvmlMemory_v2 = 0x02000028
     c_nvmlGpuInstancePlacement_t = PlacementStruct
     c_nvmlGpuInstance_t = InstanceStruct
 
     def __getattr__(self, name: str) -> Any:
-        def call(*arguments: Any) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
             self.calls.append(name)
-            return getattr(self, "_" + name.removeprefix("nvml"))(*arguments)
+            return getattr(self, "_" + name.removeprefix("nvml"))(*arguments, **named)
 
         if name.startswith("nvml"):
             return call
@@ -128,8 +130,13 @@ class FakePynvml:
     def _DeviceGetPciInfo(self, gpu: FakeGpu) -> SimpleNamespace:
         return SimpleNamespace(pciDeviceId=gpu.device_id << 16 | 0x10DE, busId=b"00000000:3B:00.0")
 
-    def _DeviceGetMemoryInfo(self, gpu: FakeGpu) -> SimpleNamespace:
-        return SimpleNamespace(total=catalog.load()[gpu.model].memory_mib << 20)
+    def _DeviceGetMemoryInfo(self, gpu: FakeGpu, version: int | None = None) -> SimpleNamespace:
+        usable = catalog.load()[gpu.model].memory_mib
+        if version is None:
+            return SimpleNamespace(total=usable + (gpu.reserved_mib or 0) << 20)
+        if gpu.reserved_mib is None:
+            raise FunctionNotFound("Function Not Found")
+        return SimpleNamespace(total=usable + gpu.reserved_mib << 20, reserved=gpu.reserved_mib << 20)
 
     def _DeviceGetMigMode(self, gpu: FakeGpu) -> list[int]:
         if gpu.mig is None:
@@ -150,6 +157,7 @@ class FakePynvml:
             sliceCount=profile.slices,
             instanceCount=profile.max_count,
             memorySizeMB=profile.memory_mib,
+            multiprocessorCount=profile.sms,
         )
 
     def _DeviceGetGpuInstancePossiblePlacements(self, gpu: FakeGpu, number: int, found: Any, count: Any) -> None:

@@ -27,9 +27,11 @@ def parse(text: str) -> GpuModel:
                 starts=tuple(p["starts"]),
                 max_count=p["max_count"],
                 id=p["id"],
+                sms=p.get("sms"),
             )
             for p in document.get("profile", ())
         ),
+        sms=document.get("sms"),
     )
 
 

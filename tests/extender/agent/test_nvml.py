@@ -20,6 +20,18 @@ def test_what_nvml_reports_of_an_a100_is_what_the_catalog_has() -> None:
     assert (gpu.fault, gpu.numa, gpu.instances) == (None, None, ())
 
 
+@pytest.mark.parametrize(
+    ("reserved_mib", "usable_mib"),
+    [
+        pytest.param(480, 81079, id="what the driver keeps back is nobody's, as on a real H100"),
+        pytest.param(None, 81079, id="a driver that does not tell it apart: all of it"),
+    ],
+)
+def test_memory_is_what_processes_can_have(reserved_mib: int | None, usable_mib: int) -> None:
+    (gpu,) = Library(FakePynvml([FakeGpu("h100-80", mig=None, reserved_mib=reserved_mib)]), NOWHERE).gpus()
+    assert gpu.memory_mib == usable_mib
+
+
 def test_instances_are_joined_with_their_mig_devices() -> None:
     instances = [
         Instance(Placement("1g.10gb", 0, 1), "MIG-a", processes=(4711,)),
@@ -63,7 +75,7 @@ def test_a_gpu_that_is_lost_does_not_hide_the_others() -> None:
 
 def test_a_gpu_that_fails_while_it_is_read_is_published_as_faulty() -> None:
     class Failing(FakePynvml):
-        def _DeviceGetMemoryInfo(self, gpu: FakeGpu) -> SimpleNamespace:  # noqa: N802  # pynvml's name
+        def _DeviceGetMemoryInfo(self, gpu: FakeGpu, version: int | None = None) -> SimpleNamespace:  # noqa: N802  # pynvml's name
             raise self.NVMLError("Unknown Error")
 
     (gpu,) = Library(Failing([FakeGpu("a100-80")]), NOWHERE).gpus()
