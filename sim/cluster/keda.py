@@ -21,6 +21,11 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreachable(Failed):
+    """GetMetricSpec failed already. KEDA counts failures of GetMetrics only: no fallback (keda issue 8056)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """One metric as KEDA sees it after fallback. `value_milli` None: the error that is passed on to the HPA."""
 
