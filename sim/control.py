@@ -46,6 +46,7 @@ class Control:
         phases = stream(self.world.seed, "phases").uniform(size=3)
         kernel.at(round(phases[0] * yaml.metrics.scrape_interval, 3), Rank.SCRAPE, self._scrape)
         kernel.at(yaml.scaler.delay, Rank.SCALER, self._tick)
+        kernel.at(0.0, Rank.KEDA, lambda: self._apply(self.autoscaler.begin(self.world.scale())))
         kernel.at(round(phases[1] * yaml.scaled_object.spec.polling_interval, 3), Rank.KEDA, self._poll)
         kernel.at(round(phases[2] * yaml.hpa.sync_period, 3), Rank.HPA, self._sync)
 

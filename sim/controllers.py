@@ -181,6 +181,10 @@ class _Loops:
     def run(self, turns: Sequence[Turn]) -> Series:
         found, replicas = [self.start], self.start[1]
         autoscaler = Autoscaler(self.scaled_object, created_s=self.start[0])
+        begun = autoscaler.begin(Scale(spec=replicas, status=replicas, ready=replicas)).replicas
+        if begun is not None:
+            replicas = begun
+            found.append((self.start[0], replicas))
         for turn in self._all(turns):
             while self.left and self.left[0][0].at_s + self.pace.delay_s <= turn.at_s:
                 evaluation, number = self.left.popleft()
