@@ -193,7 +193,7 @@ def _count(value: object) -> int:
 
 def write(journal: Journal, world: World, out: IO[str]) -> None:
     """What a live run with the same decisions would have logged; `took_s`, which is the machine's, is left out."""
-    scaled_object = world.scenario.yaml.scaled_object
+    scaled_object = world.scenario.yaml.keda
     whose = {"namespace": scaled_object.metadata.namespace, "scaled_object": scaled_object.metadata.name}
     names = [trigger_of(t.metadata) for t in scaled_object.spec.triggers]
     lines: list[tuple[float, int, Mapping[str, object]]] = [(-1.0, 0, {"event": LISTENING})]

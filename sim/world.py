@@ -142,7 +142,7 @@ class World:
 
     def _create(self) -> None:
         number = len(self.pods)
-        name = f"{self.scenario.yaml.scaled_object.spec.scale_target_ref.name}-{number:05d}"
+        name = f"{self.scenario.yaml.target_name}-{number:05d}"
         demand = demand_of(self.scenario.yaml.pod, name, f"uid-{number:05d}")
         if demand is None:
             raise ValueError("a scenario whose pod asks for nothing is refused when it is read")
@@ -178,12 +178,15 @@ class World:
             pod.node, pod.allocation, pod.bound_s, pod.waits_for = answer.node, answer.allocation, self.now_s, ""
             self._show(pod)
             pod.share = float(share_of(answer.allocation, self.fleet.gpu_model(answer.node)))
-            self.starter.begin(pod.number, answer.node, lambda stages: self._ready(pod, stages))
+            self.starter.begin(pod.number, answer.node, partial(self._ready, pod), partial(self._runs, pod))
             return
         pod.waits_for = answer.why
         self.parked[pod.number] = answer.retry_s
         self._gather()
         self.after(UNSCHEDULABLE_FLUSH_S, Rank.SCHEDULER, lambda: self._schedule(pod))
+
+    def _runs(self, pod: Pod) -> None:
+        pod.running_s = self.now_s
 
     def _ready(self, pod: Pod, stages: Mapping[str, float]) -> None:
         if not pod.alive or pod.node is None or pod.allocation is None:
