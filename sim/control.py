@@ -2,14 +2,18 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from scaler.signals.reading import Missing, Reading, ReadingName, Sample
-from sim.cluster import hpa, keda
-from sim.cluster.hpa import Failed
+from sim.cluster import keda
+from sim.cluster.autoscaler import Autoscaler
+from sim.cluster.hpa import Failed, PerPod
+from sim.cluster.hpayaml import MetricYaml
+from sim.cluster.plainhpa import PlainHpa
 from sim.cluster.prometheus import Prometheus
-from sim.cluster.scaler import METRIC, TARGET, Scaler
+from sim.cluster.scaler import Scaler
 from sim.journal import Journal, Poll, Sync
 from sim.kernel import Rank
 from sim.scenario import Outage
@@ -22,6 +26,10 @@ def _out(outages: Iterable[Outage], now_s: float) -> bool:
     return any(outage.covers(now_s) for outage in outages)
 
 
+def _name(metric: MetricYaml) -> str:
+    return metric.target.name
+
+
 @dataclass(slots=True)
 class Control:
     """Each loop schedules its own next turn; phases are drawn once, so seeds see different alignments."""
@@ -30,27 +38,29 @@ class Control:
     journal: Journal | None = None  #: keeps every decision, for whoever asks
     prometheus: Prometheus = field(init=False)
     scaler: Scaler = field(init=False)
-    hpa_spec: hpa.Spec = field(init=False)
-    hpa_past: hpa.Past = hpa.NO_PAST
-    hpa_active: bool = False  #: its condition ScalingActive
-    keda_past: keda.Past = field(default_factory=lambda: keda.Past(created_s=0.0))
-    observed: dict[int, keda.Record] = field(default_factory=dict)  #: what the HPA's calls saw
-    cached: dict[int, keda.Record] = field(default_factory=dict)  #: what the poll saw, for useCachedMetrics
+    autoscaler: Autoscaler | PlainHpa = field(init=False)
     _loss: np.random.Generator = field(init=False)
 
     def __post_init__(self) -> None:
         scenario, yaml = self.world.scenario, self.world.scenario.yaml
-        self.prometheus = Prometheus(max(t.window_s for t in scenario.triggers))
+        self.prometheus = Prometheus(max((t.window_s for t in scenario.triggers), default=yaml.hpa.window))
         self.scaler = Scaler(scenario.triggers, self._read, yaml.scaler.tick, yaml.scaler.delay)
-        self.hpa_spec = yaml.scaled_object.hpa(lambda _: (METRIC, TARGET))
+        if yaml.horizontal_pod_autoscaler is not None:
+            names = {n: yaml.hpa.metrics.get(n, n) for n in map(_name, yaml.horizontal_pod_autoscaler.spec.metrics)}
+            self.autoscaler = PlainHpa(yaml.horizontal_pod_autoscaler, names, self._now, self._pods_now)
+        else:
+            self.autoscaler = Autoscaler(yaml.keda)
         self._loss = stream(self.world.seed, "scrape-loss")
 
     def start(self) -> None:
         yaml, kernel = self.world.scenario.yaml, self.world.kernel
         phases = stream(self.world.seed, "phases").uniform(size=3)
         kernel.at(round(phases[0] * yaml.metrics.scrape_interval, 3), Rank.SCRAPE, self._scrape)
-        kernel.at(yaml.scaler.delay, Rank.SCALER, self._tick)
-        kernel.at(round(phases[1] * yaml.scaled_object.spec.polling_interval, 3), Rank.KEDA, self._poll)
+        if isinstance(self.autoscaler, Autoscaler):
+            kernel.at(yaml.scaler.delay, Rank.SCALER, self._tick)
+            begin, poll_s = self.autoscaler.begin, yaml.keda.spec.polling_interval
+            kernel.at(0.0, Rank.KEDA, lambda: self._apply(begin(self.world.scale())))
+            kernel.at(round(phases[1] * poll_s, 3), Rank.KEDA, partial(self._poll, self.autoscaler))
         kernel.at(round(phases[2] * yaml.hpa.sync_period, 3), Rank.HPA, self._sync)
 
     def desired(self) -> int | None:
@@ -86,6 +96,21 @@ class Control:
             self.journal.readings.append(readings)
         return readings
 
+    def _now(self, name: str) -> Reading:
+        """What an adapter of Prometheus answers."""
+        now_s = self.world.now_s
+        return self._read(frozenset({name}), now_s, self.world.scenario.yaml.hpa.window)[name]
+
+    def _pods_now(self, name: str) -> PerPod:
+        world, yaml = self.world, self.world.scenario.yaml
+        alive = [pod for pod in world.active.values() if pod.alive]
+        running = frozenset(pod.number for pod in alive if pod.running_s is not None)
+        values: Mapping[int, float] = {}
+        if not _out(yaml.metrics.outages, world.now_s):
+            values = self.prometheus.read_pods(name, world.now_s, yaml.hpa.window)
+        milli = {pod: int(value * 1000) for pod, value in values.items()}
+        return PerPod(milli, running, frozenset(pod.number for pod in alive) - running)
+
     def _tick(self) -> None:
         self.scaler.tick(self.world.now_s)
         if self.journal is not None:
@@ -99,45 +124,28 @@ class Control:
     def _push(self) -> None:
         """StreamIsActive of `external-push` triggers: `true` while nothing runs and something should."""
         world = self.world
-        for number, trigger in enumerate(world.scenario.yaml.scaled_object.spec.triggers):
+        for number, trigger in enumerate(world.scenario.yaml.keda.spec.triggers):
             decision = self.scaler.published[number].decision
-            if trigger.type == "external-push" and decision.active and decision.replicas and not decision.current:
-                scaled_object = world.scenario.yaml.scaled_object
-                request, self.keda_past = keda.push(scaled_object, world.scale(), self.keda_past, world.now_s)
-                self._apply(request)
+            pushes = trigger.type == "external-push" and decision.active and decision.replicas and not decision.current
+            if pushes and isinstance(self.autoscaler, Autoscaler):
+                self._apply(self.autoscaler.push(world.scale(), world.now_s))
 
-    def _observe(self, number: int, cached: keda.Record | None = None) -> keda.Record:
-        """One query; a cached record counts for fallback as a fresh one does."""
-        world, spec = self.world, self.world.scenario.yaml.scaled_object.spec
-        if cached is None and self._unreachable():
-            # GetMetricSpec fails already, and KEDA counts failures of GetMetrics only: no fallback (keda issue 8056)
-            return keda.Record(None, active=False, error="UNAVAILABLE: the scaler does not answer")
-        if cached is None:
-            answer = self.scaler.answer(number, world.now_s)
-        elif cached.value_milli is None:
-            answer = Failed(cached.error)
-        else:
-            answer = keda.Answer(cached.value_milli, cached.active)
-        target = self.hpa_spec.targets[number]
-        record, self.keda_past = keda.observe(spec.fallback, target, answer, world.scale(), self.keda_past)
-        return record
+    def _ask(self, number: int) -> keda.Answer | Failed:
+        if self._unreachable():
+            return keda.Unreachable("UNAVAILABLE: the scaler does not answer")
+        return self.scaler.answer(number, self.world.now_s)
 
     def _unreachable(self) -> bool:
         return _out(self.world.scenario.yaml.scaler.outages, self.world.now_s)
 
-    def _poll(self) -> None:
-        world, scaled_object = self.world, self.world.scenario.yaml.scaled_object
-        records = list[keda.Record]()
-        for number in range(len(scaled_object.spec.triggers)):
-            borrow = scaled_object.uses_hpa_observations() and self.hpa_active
-            seen = self.observed.get(number) if borrow else None
-            records.append(self._observe(number) if seen is None else seen)
-        self.cached = dict(enumerate(records))
-        request, self.keda_past = keda.poll(scaled_object, records, world.scale(), self.keda_past, world.now_s)
+    def _poll(self, autoscaler: Autoscaler) -> None:
+        world = self.world
+        polled = autoscaler.poll(self._ask, world.scale(), world.now_s)
         if self.journal is not None:
-            self.journal.polls.append(Poll(world.now_s, tuple(records), request, world.scale()))
-        self._apply(request)
-        world.after(scaled_object.spec.polling_interval, Rank.KEDA, self._poll)
+            poll = Poll(world.now_s, tuple(polled.records), polled.request, world.scale(), polled.answers)
+            self.journal.polls.append(poll)
+        self._apply(polled.request)
+        world.after(world.scenario.yaml.keda.spec.polling_interval, Rank.KEDA, partial(self._poll, autoscaler))
 
     def _apply(self, request: keda.Request) -> None:
         if request.replicas is not None:
@@ -147,28 +155,17 @@ class Control:
 
     def _sync(self) -> None:
         world = self.world
-        usage: dict[str, int | Failed] = {}
-        scale = world.scale()
-        if self.hpa_spec.min_replicas <= scale.spec <= self.hpa_spec.max_replicas:
-            usage = self._usage()
-            self.hpa_active = any(isinstance(u, int) for u in usage.values())
-        elif scale.spec == 0:
-            self.hpa_active = False
-        verdict, self.hpa_past = hpa.sync(self.hpa_spec, scale, usage, self.hpa_past, world.now_s)
+        if isinstance(self.autoscaler, Autoscaler):
+            synced = self.autoscaler.sync(self._ask, world.scale(), world.now_s)
+        else:
+            synced = self.autoscaler.sync(world.scale(), world.now_s)
+        verdict = synced.verdict
         steps = (*self._story(), *(f"hpa {step}" for step in verdict.steps))
         if self.journal is not None:
-            self.journal.syncs.append(Sync(world.now_s, usage, verdict, world.scale()))
+            sync = Sync(world.now_s, synced.usage_milli, verdict, world.scale(), synced.answers)
+            self.journal.syncs.append(sync)
         world.scale_to(verdict.replicas, "hpa", verdict.reason, steps)
         world.after(world.scenario.yaml.hpa.sync_period, Rank.HPA, self._sync)
-
-    def _usage(self) -> dict[str, int | Failed]:
-        usage: dict[str, int | Failed] = {}
-        for number, trigger in enumerate(self.world.scenario.yaml.scaled_object.spec.triggers):
-            record = self._observe(number, self.cached.get(number) if trigger.use_cached_metrics else None)
-            self.observed[number] = record
-            name = self.hpa_spec.targets[number].name
-            usage[name] = record.value_milli if record.value_milli is not None else Failed(record.error)
-        return usage
 
     def _story(self) -> tuple[str, ...]:
         """Why the scaler wants what it wants, each step as it says itself."""

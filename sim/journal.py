@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 
 from scaler.evaluate import Decision
 from scaler.signals.reading import Reading
+from sim.cluster.autoscaler import Answers
 from sim.cluster.hpa import Failed, Scale, Verdict
 from sim.cluster.keda import Record, Request
 from sim.cluster.scaler import Published
+from sim.recorded import Happened
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,22 +25,24 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """KEDA's operator: what it saw of each trigger, and what it did to the scale."""
+    """KEDA's operator: what it saw of each trigger, and what it did to the scale. `answers`: where it asked itself."""
 
     at_s: float
     records: tuple[Record, ...]
     request: Request
     scale: Scale
+    answers: Answers
 
 
 @dataclass(frozen=True, slots=True)
 class Sync:
-    """The HPA's controller: sums by metric name in thousandths, what it wrote, and the scale before."""
+    """The HPA's controller: sums by metric name in thousandths, what it wrote, the scale before."""
 
     at_s: float
     usage_milli: Mapping[str, int | Failed]
     verdict: Verdict
     scale: Scale
+    answers: Answers
 
 
 @dataclass(slots=True)
@@ -46,6 +50,7 @@ class Journal:
     ticks: list[Tick] = field(default_factory=list)
     polls: list[Poll] = field(default_factory=list)
     syncs: list[Sync] = field(default_factory=list)
+    cluster: list[Happened] = field(default_factory=list)
     readings: list[Mapping[str, Reading]] = field(default_factory=list)  #: of evaluations that are not told yet
 
     def ticked(self, at_s: float, published: Mapping[int, Published]) -> None:

@@ -1,9 +1,15 @@
-"""A recording: what the scaler of a live run logged, as JSON lines, and when the controllers around it acted.
+"""A recording: what the scaler of a live run logged, as JSON lines, and what the cluster around it did.
 
 Read are `scaler.decided` (one evaluation: readings, steps, answer; scaler/obs.py), `scaler.listening` (a new process,
-which remembers nothing) and two that a recorder may add: `recorded.phases` with `keda_s` and `hpa_s`, an instant at
-which KEDA polled and the HPA synced, and `recorded.scale` with `at_s` and `replicas`, each change of the scale. Other
-lines of the log are passed over.
+which remembers nothing) and what a recorder may add:
+
+- `recorded.poll` and `recorded.sync`: KEDA polled, the HPA synced. `at_s`, the ScaledObject's `namespace` and
+  `scaled_object`, and `answers`: by trigger what the scaler answered then, `{"replicas": 3, "active": true}` or
+  `{"error": "…"}`; those are left out that nobody asked for.
+- `recorded.scale`: each change of the scale. `at_s`, `namespace`, `scaled_object`, `replicas`.
+- nodes and pods and what kube-scheduler asked: sim/recorded.py.
+
+Other lines of the log are passed over. All instants are seconds of one clock.
 """
 
 import hashlib
@@ -11,16 +17,23 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Literal
 
 from scaler.evaluate import Decision
 from scaler.signals.reading import Missing, Reading, Sample
+from sim import recorded
+from sim.cluster.hpa import Failed
+from sim.cluster.keda import Answer
+from sim.cluster.scaledobject import milli
 from sim.journal import Journal
 from sim.workloads.trace import TraceError, at, number, opened
 from sim.world import World
 
-DECIDED, LISTENING, PHASES, SCALE = "scaler.decided", "scaler.listening", "recorded.phases", "recorded.scale"
+DECIDED, LISTENING = "scaler.decided", "scaler.listening"
+POLL, SYNC, SCALE = "recorded.poll", "recorded.sync", "recorded.scale"
 MISSING: Final = "missing: "
+Object = tuple[str, str]  #: namespace and name of a ScaledObject
+By = Literal["keda", "hpa"]
 Whose = tuple[str, str, str]  #: namespace, name of the ScaledObject, trigger
 
 
@@ -38,13 +51,31 @@ class Evaluation:
     steps: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One poll of KEDA's or one sync of the HPA's. `answers`: by trigger, as the scaler's log names it."""
+
+    at_s: float
+    by: By
+    of: Object
+    answers: Mapping[str, Answer | Failed]
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    at_s: float
+    of: Object
+    replicas: int
+
+
 @dataclass(slots=True)
 class Recording:
-    """`scale`: (instant, replicas), ascending. `phases`: empty where nobody recorded them."""
+    """Each list in the order of its instants. All but the evaluations may be empty: nobody recorded them."""
 
     evaluations: list[Evaluation] = field(default_factory=list)
-    scale: list[tuple[float, int]] = field(default_factory=list)
-    phases: dict[str, float] = field(default_factory=dict)
+    turns: list[Turn] = field(default_factory=list)
+    scale: list[Scaled] = field(default_factory=list)
+    cluster: list[recorded.Happened] = field(default_factory=list)
 
 
 def trigger_of(metadata: Mapping[str, str]) -> str:
@@ -65,12 +96,16 @@ def read(path: Path) -> Recording:
                         process += 1
                     case "scaler.decided":
                         found.evaluations.append(_evaluation(event, line, process))
+                    case "recorded.poll" | "recorded.sync":
+                        found.turns.append(_turn(event))
                     case "recorded.scale":
-                        found.scale.append((number(event.get("at_s"), "at_s"), _count(event.get("replicas"))))
-                    case "recorded.phases":
-                        found.phases = {k: number(event.get(k), k) for k in ("keda_s", "hpa_s")}
+                        at_s, replicas = number(event.get("at_s"), "at_s"), _count(event.get("replicas"))
+                        found.scale.append(Scaled(at_s, _object(event), replicas))
                     case _:
-                        pass
+                        found.cluster += filter(None, [recorded.parse(event)])
+    found.turns.sort(key=lambda turn: turn.at_s)
+    found.scale.sort(key=lambda scaled: scaled.at_s)
+    found.cluster.sort(key=lambda happened: happened.at_s)
     if not found.evaluations:
         raise TraceError(
             f"{path}: no line is an event {DECIDED}; want the log of `slicewise scaler serve` as JSON lines"
@@ -109,6 +144,34 @@ def _evaluation(event: Mapping[str, Any], line: int, process: int) -> Evaluation
     )
 
 
+def _object(event: Mapping[str, Any]) -> Object:
+    namespace, name = event.get("namespace"), event.get("scaled_object")
+    if (type(namespace), type(name)) != (str, str):
+        raise ValueError("namespace, scaled_object: want the ScaledObject's")
+    return str(namespace), str(name)
+
+
+def _turn(event: Mapping[str, Any]) -> Turn:
+    answers: Any = event.get("answers")
+    if type(answers) is not dict:
+        raise ValueError("answers: want an object, {} where nobody was asked")
+    return Turn(
+        at_s=number(event.get("at_s"), "at_s"),
+        by="keda" if event["event"] == POLL else "hpa",
+        of=_object(event),
+        answers={trigger: _answer(trigger, answer) for trigger, answer in answers.items()},
+    )
+
+
+def _answer(trigger: str, answer: Any) -> Answer | Failed:  # noqa: ANN401  # JSON
+    if type(answer) is not dict:
+        raise ValueError(f"answers.{trigger}: want an object with replicas and active, or with error")
+    if "error" in answer:
+        return Failed(str(answer["error"]))
+    replicas = number(answer.get("replicas"), f"answers.{trigger}.replicas", 0)
+    return Answer(milli(replicas), answer.get("active") is True)
+
+
 def _reading(name: str, value: object, told: Mapping[str, Any]) -> Reading:
     """`told`: the other fields of a `Sample`, those that were not as usual."""
     if isinstance(value, str):
@@ -130,24 +193,28 @@ def _count(value: object) -> int:
 
 def write(journal: Journal, world: World, out: IO[str]) -> None:
     """What a live run with the same decisions would have logged; `took_s`, which is the machine's, is left out."""
-    scaled_object = world.scenario.yaml.scaled_object
-    lines: list[tuple[float, int, Mapping[str, object]]] = [(-1.0, 0, {"event": LISTENING})]
-    if journal.polls and journal.syncs:
-        phases: dict[str, object] = {"keda_s": journal.polls[0].at_s, "hpa_s": journal.syncs[0].at_s}
-        lines.append((-1.0, 1, {"event": PHASES, **phases}))
-    for event in world.scale_events:
-        lines.append((event.at_s, 3, {"event": SCALE, "at_s": event.at_s, "replicas": event.after}))  # noqa: PERF401
+    scaled_object = world.scenario.yaml.keda
+    whose = {"namespace": scaled_object.metadata.namespace, "scaled_object": scaled_object.metadata.name}
     names = [trigger_of(t.metadata) for t in scaled_object.spec.triggers]
+    lines: list[tuple[float, int, Mapping[str, object]]] = [(-1.0, 0, {"event": LISTENING})]
+    lines += [(h.at_s, 1, recorded.line(h)) for h in journal.cluster]
     for tick in journal.ticks:
-        whose: dict[str, object] = {
-            "namespace": scaled_object.metadata.namespace,
-            "scaled_object": scaled_object.metadata.name,
-            "trigger": names[tick.trigger],
-            "at_s": tick.as_of_s,
-        }
-        lines.append((tick.at_s, 2, {"event": DECIDED, **whose, **_decided(tick.decision, tick.readings)}))
+        told = whose | {"trigger": names[tick.trigger], "at_s": tick.as_of_s}
+        lines.append((tick.at_s, 2, {"event": DECIDED, **told, **_decided(tick.decision, tick.readings)}))
+    for kind, turns in ((POLL, journal.polls), (SYNC, journal.syncs)):
+        for turn in turns:
+            answers = {names[number]: _told(answer) for number, answer in turn.answers.items()}
+            lines.append((turn.at_s, 3, {"event": kind, **whose, "at_s": turn.at_s, "answers": answers}))
+    for event in world.scale_events:
+        lines.append((event.at_s, 4, {"event": SCALE, **whose, "at_s": event.at_s, "replicas": event.after}))
     for _, _, line in sorted(lines, key=lambda entry: entry[:2]):
         out.write(json.dumps(line) + "\n")
+
+
+def _told(answer: Answer | Failed) -> Mapping[str, object]:
+    if isinstance(answer, Failed):
+        return {"error": answer.why}
+    return {"replicas": answer.value_milli / 1000, "active": answer.active}
 
 
 def _decided(decision: Decision, readings: Mapping[str, Reading]) -> dict[str, object]:

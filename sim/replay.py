@@ -1,4 +1,4 @@
-"""A recording through today's code: the scaler's decisions one by one, and what KEDA and the HPA make of them."""
+"""A recording through today's code: the scaler's decisions, what KEDA and the HPA make of them, where pods go."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,8 @@ from typing import Final
 from scaler.evaluate import NO_PAST, Decision, Past, evaluate
 from scaler.trigger import Trigger
 from sim.cluster.scaledobject import ScaledObject
-from sim.controllers import Controllers, Pace, controllers
+from sim.controllers import At, Controllers, Pace, controllers
+from sim.placements import Placements, placements
 from sim.recording import Evaluation, Recording, Whose, trigger_of
 
 SCHEMA: Final = "slicewise.dev/sim-replay/1"
@@ -39,10 +40,13 @@ class Replay:
     same_trigger: bool  #: the recorded metadata are those of today
     differences: Sequence[Difference]
     controllers: Controllers | None
+    placements: Placements | None
 
     @property
     def same(self) -> bool:
-        return not self.differences and (self.controllers is None or self.controllers.agree)
+        moved = self.controllers is not None and not self.controllers.agree
+        misplaced = self.placements is not None and self.placements.differences
+        return not (self.differences or moved or misplaced)
 
     def to_json(self) -> str:
         controllers = None if self.controllers is None else asdict(self.controllers) | {"agree": self.controllers.agree}
@@ -71,7 +75,8 @@ def replay(recording: Recording, scaled_object: ScaledObject, triggers: Sequence
         evaluations=len(mine),
         same_trigger=same_trigger,
         differences=differences,
-        controllers=controllers(recording, decisions, scaled_object, pace),
+        controllers=controllers(recording, decisions, scaled_object, {w[2]: n for w, n in numbers.items()}, pace),
+        placements=placements(recording.cluster),
     )
 
 
@@ -129,16 +134,54 @@ def as_text(found: Replay, most: int) -> str:
         lines += [f"  - {step}" for step in d.recorded_steps] + [f"  + {step}" for step in d.today_steps]
     if (left := len(found.differences) - most) > 0:
         lines += ["", f"… and {left} more: --differences {len(found.differences)}, or --json"]
-    if (c := found.controllers) is not None:
-        lines += ["", f"KEDA and the HPA, with the recorded decisions: {_agreement(c)}"]
-        lines.append(f"  recorded {_series(c.recorded)}")
-        lines.append(f"  replayed {_series(c.today)}")
+    if found.controllers is not None:
+        lines += ["", *_controllers(found.controllers, most)]
+    if found.placements is not None:
+        lines += ["", *_placements(found.placements, most)]
     return "\n".join(lines)
+
+
+def _controllers(c: Controllers, most: int) -> list[str]:
+    begin_s = c.recorded[0][0]
+    how = f"{c.turns} polls and syncs {'as recorded' if c.turns_recorded else 'by their periods'}"
+    lines = [f"KEDA and the HPA, {how}, with the recorded decisions: {_agreement(c)}"]
+    lines += [f"  recorded {_series(c.recorded)}", f"  replayed {_series(c.today)}"]
+    for moved in c.moved[:most]:
+        apart = ""
+        if moved.recorded is not None and moved.today is not None:
+            apart = f", {abs(moved.recorded[0] - moved.today[0]):.1f} s apart"
+        then, today = _when(moved.recorded, begin_s), _when(moved.today, begin_s)
+        lines.append(f"  change {moved.number}: {then} then, {today} today{apart}")
+    for one in c.unexplained[:most]:
+        who = "KEDA's poll" if one.by == "keda" else "the HPA"
+        at = f"at {one.at_s - begin_s:.1f} s (trigger {one.trigger})"
+        lines.append(f"  {at}: {who} was answered {one.answered:g}, the scaler had decided {_n(one.decided)}")
+    return [*lines, *_left(len(c.unexplained), most)]
+
+
+def _when(change: At | None, begin_s: float) -> str:
+    return "none" if change is None else f"{change[1]} at {change[0] - begin_s:.1f} s"
+
+
+def _left(count: int, most: int) -> list[str]:
+    return [f"  … and {count - most} more: --differences {count}, or --json"] if count > most else []
+
+
+def _placements(p: Placements, most: int) -> list[str]:
+    nodes = len({place.node for place in p.places})
+    if not p.differences:
+        return [f"kube-scheduler and the extender: the same places for all {len(p.places)} pods on {nodes} nodes"]
+    lines = [f"kube-scheduler and the extender: other places, {len(p.differences)} times among {len(p.places)} pods"]
+    for d in p.differences[:most]:
+        lines += [f"  {d.pod}", f"    - {d.recorded}", f"    + {d.today}"]
+    return [*lines, *_left(len(p.differences), most)]
 
 
 def _agreement(c: Controllers) -> str:
     if not c.same_values:
         return "other replicas than recorded"
+    if c.unexplained:
+        return f"the same replicas, but {len(c.unexplained)} answers that the scaler had not decided"
     return f"the same replicas, at most {c.late_s:.1f} s apart in time; {c.allowed_s:g} s are allowed"
 
 

@@ -49,7 +49,7 @@ def prepare(
     yaml = scenario.yaml
     turns = scenario.workload.turns(scenario.load, seed, yaml.duration, trace)
     pool: Pool = CompiledPool(turns) if engine is EngineKind.COMPILED else ReferencePool(turns)
-    world = World(scenario, seed, pool)
+    world = World(scenario, seed, pool) if journal is None else World(scenario, seed, pool, journal.cluster.append)
     control = Control(world, journal)
     recorder = Recorder(world, max(SHORTEST_STEP_S, yaml.duration / ROWS), control.desired)
     world.scale_to(yaml.start_replicas, "start", "startReplicas of the scenario")

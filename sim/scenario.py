@@ -14,8 +14,10 @@ from extender.placement.model import Demand, DemandError
 from scaler.trigger import Trigger, TriggerError
 from sim.changes import Changes, changed
 from sim.cluster.coldstart import ColdStart
+from sim.cluster.hpayaml import HorizontalPodAutoscaler
 from sim.cluster.nodes import Kind, Loss, Provisioning
 from sim.cluster.placed import Interference, Limits
+from sim.cluster.prometheus import EACH, READS
 from sim.cluster.scaledobject import ScaledObject
 from sim.engines import engine_of, how_to_name
 from sim.serving.find import find
@@ -23,7 +25,7 @@ from sim.serving.known import Known, known
 from sim.serving.pool import NO_LIMIT
 from sim.serving.times import Engine
 from sim.serving.turns import to_ps
-from sim.strict import ConfigError, Document, Fault, Seconds, Strict, check, read
+from sim.strict import ConfigError, Document, Fault, LackingError, Seconds, Strict, check, read
 from sim.workloads import WORKLOADS, Workload
 
 FOLDER: Final = "scenarios"
@@ -189,7 +191,11 @@ class ScalerYaml(Strict):
 
 
 class HpaYaml(Strict):
+    """`metrics`, `window`: of a HorizontalPodAutoscaler of your own, what its metrics' names stand for."""
+
     sync_period: Seconds = Field(default=15.0, gt=0, le=300)
+    metrics: Mapping[str, str] = {}  #: a reading by each name; readings need none
+    window: Seconds = Field(default=60.0, gt=0, le=3600)  #: of rates
 
 
 class Slo(Strict):
@@ -228,7 +234,8 @@ class ScenarioYaml(Strict):
     workload: Mapping[str, Any]
     engine: EngineYaml
     pod: PodTemplate
-    scaled_object: ScaledObject
+    scaled_object: ScaledObject | None = None
+    horizontal_pod_autoscaler: HorizontalPodAutoscaler | None = None
     start_replicas: int = Field(default=1, ge=0)
     cluster: Cluster
     metrics: Metrics = Metrics()
@@ -236,6 +243,27 @@ class ScenarioYaml(Strict):
     hpa: HpaYaml = HpaYaml()
     slo: Slo
     promises: Promises = Promises()
+
+    @model_validator(mode="after")
+    def _one_autoscaler(self) -> Self:
+        if (self.scaled_object is None) == (self.horizontal_pod_autoscaler is None):
+            raise ValueError("want either scaledObject or horizontalPodAutoscaler")
+        return self
+
+    @property
+    def target_name(self) -> str:
+        """Of the Deployment."""
+        one = self.scaled_object or self.horizontal_pod_autoscaler
+        if one is None:
+            raise ValueError("a scenario without an autoscaler is refused when it is read")
+        return one.spec.scale_target_ref.name
+
+    @property
+    def keda(self) -> ScaledObject:
+        """Raises `LackingError`."""
+        if self.scaled_object is None:
+            raise LackingError("this scenario has a HorizontalPodAutoscaler of its own, and no ScaledObject")
+        return self.scaled_object
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -272,7 +300,8 @@ def load(path: Path, changes: Changes = ()) -> Scenario:
     workload, config = _load(document)
     yaml = check(ScenarioYaml, document)
     faults: list[Fault] = []
-    triggers = tuple(_triggers(document, yaml.scaled_object, faults))
+    triggers = tuple(_triggers(document, yaml.scaled_object, faults) if yaml.scaled_object is not None else ())
+    _metrics(document, yaml, faults)
     _demand(document, yaml, faults)
     if yaml.scaler.tick * 2 > min((t.max_age_s for t in triggers), default=float("inf")):
         faults.append(document.fault(("scaler", "tick"), "a trigger's maxAge must be at least twice the tick"))
@@ -292,7 +321,12 @@ def document_of(path: Path, changes: Changes) -> tuple[Document, list[Path]]:
     return changed(document, changes), parts
 
 
-_MANIFESTS: Final = {"scaledObject": "ScaledObject", "pod": "Deployment"}
+_MANIFESTS: Final = {
+    "scaledObject": "ScaledObject",
+    "horizontalPodAutoscaler": "HorizontalPodAutoscaler",
+    "pod": "Deployment",
+}
+_WHOLE: Final = {"scaledObject": ScaledObject, "horizontalPodAutoscaler": HorizontalPodAutoscaler}
 
 
 def _inline(document: Document, key: str, kind: str, folder: Path) -> Path | None:
@@ -303,9 +337,9 @@ def _inline(document: Document, key: str, kind: str, folder: Path) -> Path | Non
     path = folder / text
     for other in read(path):
         if isinstance(other.value, dict) and other.value.get("kind") == kind:
-            if kind == "ScaledObject":
-                check(ScaledObject, other)  # its faults are told with the lines of its own file
-            document.value[key] = other.value if kind == "ScaledObject" else other.value["spec"]["template"]
+            if key in _WHOLE:
+                check(_WHOLE[key], other)  # its faults are told with the lines of its own file
+            document.value[key] = other.value if key in _WHOLE else other.value["spec"]["template"]
             return path
     raise ConfigError([document.fault((key,), f"there is no {kind} in {text}")])
 
@@ -318,7 +352,7 @@ def manifest(path: Path) -> tuple[ScaledObject, tuple[Trigger, ...]]:
         if "scaledObject" not in (documents[0].value if isinstance(documents[0].value, dict) else ()):
             raise ConfigError([documents[0].fault((), "there is no ScaledObject in it")])
         scenario = load(path)
-        return scenario.yaml.scaled_object, scenario.triggers
+        return scenario.yaml.keda, scenario.triggers
     scaled_object, faults = check(ScaledObject, found), list[Fault]()
     triggers = tuple(_triggers(found, scaled_object, faults, ("spec", "triggers")))
     if faults:
@@ -352,6 +386,20 @@ def _triggers(
         except TriggerError as e:
             faults += [document.fault((*where, i, "metadata"), fault) for fault in e.faults]
     return triggers
+
+
+def _metrics(document: Document, yaml: ScenarioYaml, faults: list[Fault]) -> None:
+    """Whether every metric of a plain HPA is something that can be read."""
+    manifest = yaml.horizontal_pod_autoscaler
+    for i, metric in enumerate(manifest.spec.metrics if manifest is not None else ()):
+        target = metric.target
+        reading = yaml.hpa.metrics.get(target.name, target.name)
+        there = EACH if target.source == "pods" else READS
+        if reading not in there:
+            where = ("horizontalPodAutoscaler", "spec", "metrics", i)
+            known = ", ".join(sorted(there))
+            rule = f"{target}: say in hpa.metrics what it stands for: one of {known} (got {reading!r})"
+            faults.append(document.fault(where, rule))
 
 
 def _demand(document: Document, yaml: ScenarioYaml, faults: list[Fault]) -> None:

@@ -82,7 +82,7 @@ def _change(events: Sequence[ScaleEvent]) -> str:
 
 def _chapters(scenario: Scenario, journal: Journal) -> list[Chapter]:
     triggers = len(scenario.triggers)
-    found = [_scaler(tick, triggers) for tick in journal.ticks[-triggers:]]
+    found = [_scaler(tick, triggers) for tick in journal.ticks[-triggers:]] if triggers else []
     if journal.polls:
         found.append(_keda(journal.polls[-1]))
     if journal.syncs:

@@ -47,6 +47,10 @@ class ConfigError(Exception):
         super().__init__("\n".join(map(str, self.faults)))
 
 
+class LackingError(ValueError):
+    """A document that is right, without a part that is needed for what was asked."""
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """One YAML document: its value and the line of every field in it."""

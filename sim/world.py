@@ -6,6 +6,7 @@ from functools import partial
 from typing import Final
 
 from extender.ledger import Ledger
+from extender.placement.allocation import ALLOCATION
 from extender.placement.model import Allocation
 from sim.cluster.coldstart import Starter
 from sim.cluster.deployment import Pod, victims
@@ -14,6 +15,7 @@ from sim.cluster.kubescheduler import UNSCHEDULABLE_FLUSH_S, Bound, KubeSchedule
 from sim.cluster.nodes import Fleet
 from sim.cluster.placed import Sharing, shape_of, share_of
 from sim.kernel import Kernel, Rank
+from sim.recorded import BindAsked, FilterAsked, Happened, NodeSeen, PodGone, PodSeen
 from sim.scenario import Scenario, demand_of
 from sim.serving.pool import Pool, Shape
 from sim.serving.turns import to_ps
@@ -47,11 +49,12 @@ class Census:
 
 @dataclass(slots=True)
 class World:
-    """`parked`: pods that no node has room for, and when each may be tried again."""
+    """`tell`: hears what the API would show. `parked`: pods without room, and when each may be tried again."""
 
     scenario: Scenario
     seed: int
     pool: Pool
+    tell: Callable[[Happened], None] = lambda _: None
     kernel: Kernel[Handler] = field(default_factory=Kernel)
     pods: list[Pod] = field(default_factory=list)
     active: dict[int, Pod] = field(default_factory=dict)  #: not gone
@@ -139,7 +142,7 @@ class World:
 
     def _create(self) -> None:
         number = len(self.pods)
-        name = f"{self.scenario.yaml.scaled_object.spec.scale_target_ref.name}-{number:05d}"
+        name = f"{self.scenario.yaml.target_name}-{number:05d}"
         demand = demand_of(self.scenario.yaml.pod, name, f"uid-{number:05d}")
         if demand is None:
             raise ValueError("a scenario whose pod asks for nothing is refused when it is read")
@@ -147,22 +150,43 @@ class World:
         self.pods.append(pod)
         self.active[number] = pod
         self._census = None
+        self._show(pod)
         self.after(0.0, Rank.SCHEDULER, lambda: self._schedule(pod))
+
+    def _show(self, pod: Pod) -> None:
+        """The API has the pod as it is now; the extender hears of it as its watch would."""
+        template = self.scenario.yaml.pod
+        metadata, spec = {**template.metadata, "name": pod.name, "uid": pod.demand.uid}, dict(template.spec)
+        if pod.node is not None:
+            spec["nodeName"] = pod.node
+        if pod.allocation is not None:
+            metadata["annotations"] = {**metadata.get("annotations", {}), ALLOCATION: pod.allocation.encode()}
+        if pod.deleted_s is not None:
+            metadata["deletionTimestamp"] = f"{pod.deleted_s:g} s"
+        shown = {"metadata": metadata, "spec": spec}
+        self.ledger.put_pod(shown)
+        self.tell(PodSeen(self.now_s, shown))
 
     def _schedule(self, pod: Pod) -> None:
         if pod.node is not None or not pod.alive:
             return
         answer = self.scheduler.schedule(pod.demand, self.now_s)
+        self.tell(FilterAsked(self.now_s, pod.demand.uid, self.scheduler.asked))
         if isinstance(answer, Bound):
+            self.tell(BindAsked(self.now_s, pod.demand.uid, answer.node))
             self.parked.pop(pod.number, None)
             pod.node, pod.allocation, pod.bound_s, pod.waits_for = answer.node, answer.allocation, self.now_s, ""
+            self._show(pod)
             pod.share = float(share_of(answer.allocation, self.fleet.gpu_model(answer.node)))
-            self.starter.begin(pod.number, answer.node, lambda stages: self._ready(pod, stages))
+            self.starter.begin(pod.number, answer.node, partial(self._ready, pod), partial(self._runs, pod))
             return
         pod.waits_for = answer.why
         self.parked[pod.number] = answer.retry_s
         self._gather()
         self.after(UNSCHEDULABLE_FLUSH_S, Rank.SCHEDULER, lambda: self._schedule(pod))
+
+    def _runs(self, pod: Pod) -> None:
+        pod.running_s = self.now_s
 
     def _ready(self, pod: Pod, stages: Mapping[str, float]) -> None:
         if not pod.alive or pod.node is None or pod.allocation is None:
@@ -180,6 +204,7 @@ class World:
 
     def _delete(self, pod: Pod) -> None:
         pod.deleted_s = self.now_s
+        self._show(pod)
         self._census = None
         self.parked.pop(pod.number, None)
         if pod.slot is not None:
@@ -211,8 +236,8 @@ class World:
         self._census = None
         self.parked.pop(pod.number, None)
         del self.active[pod.number]
-        if pod.node is not None:
-            self.ledger.drop_pod(pod.demand.uid)
+        self.ledger.drop_pod(pod.demand.uid)
+        self.tell(PodGone(self.now_s, pod.demand.uid))
 
     def _retry_parked(self) -> None:
         """Room has appeared: parked pods are tried again, each when its back-off is over."""
@@ -242,6 +267,7 @@ class World:
 
     def _node_came(self, kind: int, *, launched: bool = False) -> None:
         name = self.fleet.put(kind, self.now_s)
+        self.tell(NodeSeen(self.now_s, name, self.fleet.inventory_text(name)))
         life_s = self.fleet.life_s(name)
         if life_s < float("inf"):
             notice_s = min(life_s, self.fleet.loss.notice if self.fleet.loss else 0.0)
@@ -271,7 +297,7 @@ class World:
             self._end(pod)
         self.starter.forget(name)
         self.scheduler.cordoned.discard(name)
-        kind = self.fleet.drop(name, self.now_s)
+        kind = self._node_gone(name)
         if not spare:
             self._launch(kind)
         self._replace()
@@ -286,7 +312,12 @@ class World:
         bound = [p.bound_s for p in self.pods if p.node == name and p.bound_s is not None]
         if self.fleet.spare(name) and not self._used(name) and max(bound, default=-1.0) < since_s:
             self.starter.forget(name)
-            self.fleet.drop(name, self.now_s)
+            self._node_gone(name)
+
+    def _node_gone(self, name: str) -> int:
+        """Answers its kind."""
+        self.tell(NodeSeen(self.now_s, name, None))
+        return self.fleet.drop(name, self.now_s)
 
     def _used(self, name: str) -> bool:
         return any(p.node == name for p in self.active.values())

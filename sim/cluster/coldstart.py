@@ -22,6 +22,10 @@ def _wait(p50: str, p90: str) -> Wait:
     return Wait.model_validate({"p50": p50, "p90": p90})
 
 
+def _pass() -> None:
+    """Nobody wants to know."""
+
+
 class ColdStart(Strict):
     """Defaults: an image of 20 GB streamed, 15 GB of weights, vLLM with a warm compile cache.
 
@@ -60,6 +64,7 @@ class _Start:
 
     node: str
     times: Mapping[str, float]
+    runs: Handler
     ready: Callable[[Mapping[str, float]], None]
     since_s: float
     stages: dict[str, float] = field(default_factory=dict)
@@ -79,9 +84,12 @@ class Starter:
         at_once = self.config.copies_at_full_speed
         self.store = Store(self.clock, inf if at_once is None else float(at_once))
 
-    def begin(self, pod: int, node: str, ready: Callable[[Mapping[str, float]], None]) -> None:
-        """A pod is bound now; `ready` is called with seconds by stage when its probe succeeds."""
-        start = _Start(node, self._draw(pod), ready, self.clock.now_s)
+    def begin(self, pod: int, node: str, ready: Callable[[Mapping[str, float]], None], runs: Handler = _pass) -> None:
+        """A pod is bound now; `runs` is called when its container does, `ready` when its probe succeeds.
+
+        `ready` is given seconds by stage.
+        """
+        start = _Start(node, self._draw(pod), runs, ready, self.clock.now_s)
         self.clock.after(start.times["slice"], Rank.POD, lambda: self._image(start))
 
     def forget(self, node: str) -> None:
@@ -107,6 +115,7 @@ class Starter:
 
     def _weights(self, start: _Start) -> None:
         self._passed(start, "image")
+        start.runs()
 
         def here(first: bool) -> None:
             """The first pod streams them to its GPU as they come; the others read what it brought."""

@@ -20,6 +20,7 @@ class Pod:
     allocation: Allocation | None = None
     share: float = 0.0  #: of one GPU, or of several
     bound_s: float | None = None
+    running_s: float | None = None  #: its container has begun: the phase is Running
     ready_s: float | None = None
     deleted_s: float | None = None
     gone_s: float | None = None

@@ -1,7 +1,7 @@
-"""HorizontalPodAutoscaler v2 for External metrics, as kube-controller-manager computes it.
+"""HorizontalPodAutoscaler v2 for External, Object and Pods metrics, as kube-controller-manager computes it.
 
 Source: kubernetes/kubernetes v1.36.3 `pkg/controller/podautoscaler/{horizontal,replica_calculator}.go` and
-`pkg/apis/autoscaling/v2/defaults.go`. Readiness delays and CPU initialisation do not apply to External metrics.
+`pkg/apis/autoscaling/v2/defaults.go`. Readiness delays and CPU initialisation apply to none of these metrics.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,6 +51,15 @@ class Target:
     name: str
     kind: Literal["AverageValue", "Value"]
     target_milli: int
+    source: str = "external"  #: or `pods`, or the kind of the object that is described: how the controller calls it
+
+    @property
+    def key(self) -> str:
+        """Of its usage. Metrics of one name and different sources are different metrics."""
+        return self.name if self.source == "external" else f"{self.source}/{self.name}"
+
+    def __str__(self) -> str:
+        return f"{self.source} metric {self.name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +84,21 @@ class Failed:
     """A metric that could not be read, and why."""
 
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class PerPod:
+    """A metric of type Pods: thousandths by pod. Pods that are being deleted are in neither set.
+
+    `running`: pods of the phase Running, ready or not; `pending`: of the phase Pending.
+    """
+
+    values_milli: Mapping[int, int]
+    running: frozenset[int]
+    pending: frozenset[int] = frozenset()
+
+
+Usage = int | PerPod | Failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +139,8 @@ class Verdict:
     steps: tuple[Step, ...] = ()
 
 
-def sync(
-    spec: Spec, scale: Scale, usage_milli: Mapping[str, int | Failed], past: Past, now_s: float
-) -> tuple[Verdict, Past]:
-    """One reconcile. `usage_milli`: per metric name the sum of all returned values, in thousandths."""
+def sync(spec: Spec, scale: Scale, usage_milli: Mapping[str, Usage], past: Past, now_s: float) -> tuple[Verdict, Past]:
+    """One reconcile. `usage_milli`: by target, the sum of all returned values in thousandths, or of each pod."""
     if not past.recommendations:  # recordInitialRecommendation: a restarted controller does not scale down at once
         past = replace(past, recommendations=(_At(now_s, scale.spec),))
     current = scale.spec
@@ -153,26 +175,27 @@ def _outside_bounds(spec: Spec, current: int) -> Verdict | None:
     return None
 
 
-def _propose(spec: Spec, scale: Scale, usage_milli: Mapping[str, int | Failed]) -> tuple[int, str] | Failed:
+def _propose(spec: Spec, scale: Scale, usage_milli: Mapping[str, Usage]) -> tuple[int, str] | Failed:
     """The largest proposal of the readable metrics; one unreadable metric forbids to scale down."""
     best, name, failures = 0, "", list[str]()
     for target in spec.targets:
-        usage = usage_milli[target.name]
-        if isinstance(usage, Failed):
-            failures.append(f"unable to get external metric {target.name}: {usage.why}")
-            continue
-        proposal = _of_metric(spec, scale, target, usage)
-        if best == 0 or proposal > best:
-            best, name = proposal, target.name
+        usage = usage_milli[target.key]
+        proposal = usage if isinstance(usage, Failed) else _of_metric(spec, scale, target, usage)
+        if isinstance(proposal, Failed):
+            failures.append(f"unable to get {target}: {proposal.why}")
+        elif best == 0 or proposal > best:
+            best, name = proposal, str(target)
     if failures and (len(failures) == len(spec.targets) or best < scale.spec):
         return Failed(f"invalid metrics ({len(failures)} of {len(spec.targets)}), first: {failures[0]}")
     if best > scale.spec:
-        return best, f"external metric {name} above target"
+        return best, f"{name} above target"
     return best, "All metrics below target" if best < scale.spec else "desired count equals the current one"
 
 
-def _of_metric(spec: Spec, scale: Scale, target: Target, usage_milli: int) -> int:
+def _of_metric(spec: Spec, scale: Scale, target: Target, usage_milli: int | PerPod) -> int | Failed:
     """In tolerance AverageValue proposes the status, Value the spec: that is how the controller is written."""
+    if isinstance(usage_milli, PerPod):
+        return _of_pods(spec, scale, target, usage_milli)
     per_pod = target.kind == "AverageValue"
     held_against = float(target.target_milli) * scale.status if per_pod else float(target.target_milli)
     ratio = _divide(float(usage_milli), held_against)
@@ -180,6 +203,33 @@ def _of_metric(spec: Spec, scale: Scale, target: Target, usage_milli: int) -> in
         return scale.status if per_pod else scale.spec
     wanted = usage_milli / target.target_milli if per_pod else ratio * scale.ready
     return min(ceil(wanted), _INT32_MAX)
+
+
+def _of_pods(spec: Spec, scale: Scale, target: Target, pods: PerPod) -> int | Failed:
+    """calcPlainMetricReplicas: who has no value yet must not tip the scale, whichever way it goes."""
+    if not pods.running | pods.pending:
+        return Failed("no pods returned by selector while calculating replica count")
+    values = {pod: value for pod, value in pods.values_milli.items() if pod in pods.running}
+    if not values:
+        return Failed("did not receive metrics for targeted pods (pods might be unready)")
+    ratio, missing = _pods_ratio(values, target), pods.running - values.keys()
+    up_with_pending = bool(pods.pending) and ratio > 1.0
+    if not up_with_pending and not missing:
+        return scale.spec if _within(spec.behavior, ratio) else ceil(ratio * len(values))
+    if ratio != 1.0:
+        values |= dict.fromkeys(missing, target.target_milli if ratio < 1.0 else 0)
+    if up_with_pending:
+        values |= dict.fromkeys(pods.pending, 0)
+    again = _pods_ratio(values, target)
+    turned = (ratio < 1.0 < again) or (again < 1.0 < ratio)
+    wanted = ceil(again * len(values))
+    contrary = (again < 1.0 and wanted > scale.spec) or (again > 1.0 and wanted < scale.spec)
+    return scale.spec if _within(spec.behavior, again) or turned or contrary else wanted
+
+
+def _pods_ratio(values: Mapping[int, int], target: Target) -> float:
+    """The mean is a whole number of thousandths, cut off towards zero."""
+    return float(sum(values.values()) // len(values)) / float(target.target_milli)
 
 
 def _divide(a: float, b: float) -> float:

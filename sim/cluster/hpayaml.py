@@ -68,15 +68,53 @@ class ExternalYaml(Strict):
     target: TargetYaml
 
 
+class PodsYaml(Strict):
+    metric: NameYaml
+    target: TargetYaml
+
+    @model_validator(mode="after")
+    def _average(self) -> Self:
+        if self.target.type != "AverageValue":
+            raise ValueError("a metric of type Pods has a target of type AverageValue")
+        return self
+
+
+class DescribedYaml(Strict):
+    kind: str = Field(min_length=1)
+    name: str = Field(min_length=1)
+    api_version: str = ""
+
+
+class ObjectYaml(Strict):
+    described_object: DescribedYaml
+    metric: NameYaml
+    target: TargetYaml
+
+
 class MetricYaml(Strict):
     type: str
     external: ExternalYaml | None = None
+    pods: PodsYaml | None = None
+    object: ObjectYaml | None = None
 
     @model_validator(mode="after")
     def _modelled(self) -> Self:
-        if self.type != "External" or self.external is None:
-            raise ValueError(f"metrics of type {self.type!r} are not modelled: want External, with its external field")
+        given = {"External": self.external, "Pods": self.pods, "Object": self.object}
+        if self.type not in given:
+            raise ValueError(f"metrics of type {self.type!r} are not modelled: want External, Pods or Object")
+        if given[self.type] is None or sum(v is not None for v in given.values()) != 1:
+            raise ValueError(f"a metric of type {self.type} has the field {self.type.lower()}, and no other")
         return self
+
+    @property
+    def target(self) -> hpa.Target:
+        for source, found in (("external", self.external), ("pods", self.pods)):
+            if found is not None:
+                return hpa.Target(found.metric.name, found.target.type, found.target.milli, source)
+        if self.object is None:
+            raise ValueError("a metric without any of its fields is refused when it is read")
+        described, target = self.object.described_object, self.object.target
+        return hpa.Target(self.object.metric.name, target.type, target.milli, described.kind)
 
 
 class HpaSpecYaml(Strict):
@@ -102,14 +140,10 @@ class HorizontalPodAutoscaler(Strict):
 
     def hpa(self) -> hpa.Spec:
         """What `hpa.sync` takes. Two metrics of one name are two targets, as the controller has them."""
-        spec, targets = self.spec, list[hpa.Target]()
-        for metric in spec.metrics:
-            if metric.external is not None:
-                target = metric.external.target
-                targets.append(hpa.Target(metric.external.metric.name, target.type, target.milli))
+        spec = self.spec
         return hpa.Spec(
             min_replicas=spec.min_replicas,
             max_replicas=spec.max_replicas,
-            targets=tuple(targets),
+            targets=tuple(metric.target for metric in spec.metrics),
             behavior=None if spec.behavior is None else spec.behavior.rules(),
         )

@@ -5,6 +5,7 @@ is not scored, ties are broken at random), `pkg/scheduler/backend/queue/scheduli
 unschedulable pods move on cluster events, and after 5 minutes anyway).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from extender.ledger import Ledger, Refusal
 from extender.placement.model import Allocation, Demand
-from extender.verbs import filter_nodes, score_nodes
+from extender.verbs import Filtered, filter_nodes, score_nodes
 
 BACKOFF_S: Final = (1.0, 10.0)  # podInitialBackoffSeconds, podMaxBackoffSeconds
 UNSCHEDULABLE_FLUSH_S: Final = 300.0
@@ -39,22 +40,40 @@ class Unschedulable:
     retry_s: float  #: not before this, even if room appears
 
 
+def best_nodes(ledger: Ledger, demand: Demand, names: Sequence[str], now_s: float) -> list[str] | Filtered:
+    """Filter, then prioritize unless one node is left: the nodes of which one is drawn, or why there is none.
+
+    The weight of the only scorer changes no order.
+    """
+    filtered = filter_nodes(ledger, demand, names, now_s)
+    if not filtered.fit:
+        return filtered
+    if len(filtered.fit) == 1:
+        return filtered.fit
+    scores = score_nodes(ledger, demand, filtered.fit, now_s)
+    top = max(score for _, score in scores)
+    return [name for name, score in scores if score == top]
+
+
 @dataclass(slots=True)
 class KubeScheduler:
+    """`asked`: the nodes that the extender was asked about last."""
+
     ledger: Ledger
     random: np.random.Generator
     attempts: dict[str, int] = field(default_factory=dict)
     percentage: int = 0  #: percentageOfNodesToScore; 0: the scheduler's own choice
     cordoned: set[str] = field(default_factory=set)
+    asked: Sequence[str] = ()
     _next_start: int = 0
 
     def schedule(self, demand: Demand, now_s: float) -> Bound | Unschedulable:
         """One cycle for one pod: filter, prioritize unless one node is left, reserve, bind."""
-        names = self._sample()
-        filtered = filter_nodes(self.ledger, demand, names, now_s)
-        if not filtered.fit:
-            return self._refused(demand, _summary(filtered.failed | filtered.unresolvable), now_s)
-        node = filtered.fit[0] if len(filtered.fit) == 1 else self._best(demand, filtered.fit, now_s)
+        self.asked = self._sample()
+        best = best_nodes(self.ledger, demand, self.asked, now_s)
+        if isinstance(best, Filtered):
+            return self._refused(demand, _summary(best.failed | best.unresolvable), now_s)
+        node = best[0] if len(best) == 1 else best[int(self.random.integers(len(best)))]
         reserved = self.ledger.assume(demand.uid, demand.key, demand, node, now_s)
         if isinstance(reserved, Refusal):
             return self._refused(demand, f"{node}: {reserved.why}", now_s)
@@ -78,13 +97,6 @@ class KubeScheduler:
                 found.append(name)
         self._next_start = (self._next_start + seen) % max(1, len(nodes))
         return found
-
-    def _best(self, demand: Demand, names: list[str], now_s: float) -> str:
-        """The weight of the only scorer changes no order."""
-        scores = score_nodes(self.ledger, demand, names, now_s)
-        top = max(score for _, score in scores)
-        best = [name for name, score in scores if score == top]
-        return best[0] if len(best) == 1 else best[int(self.random.integers(len(best)))]
 
     def _refused(self, demand: Demand, why: str, now_s: float) -> Unschedulable:
         attempts = self.attempts.get(demand.uid, 0)

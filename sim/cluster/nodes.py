@@ -106,6 +106,11 @@ class Fleet:
         self.lives[name] = Life(kind, now_s)
         return name
 
+    def inventory_text(self, name: str) -> str:
+        """What its agent publishes."""
+        kind = self.kinds[self.kind_of[name]]
+        return inventory_text(name, kind.gpu, kind.gpus_per_node, kind.mode)
+
     def drop(self, name: str, now_s: float) -> int:
         """It is gone; answers its kind."""
         kind = self.kind_of.pop(name)

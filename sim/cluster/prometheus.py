@@ -7,7 +7,7 @@ linearRegression) and `promql/quantile.go` (bucketQuantile).
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isnan
 from types import MappingProxyType
 from typing import Final
@@ -64,6 +64,10 @@ class Prometheus:
         view = _View([x for x in self._scrapes if x.at_s <= at_s], at_s, window_s)
         return MappingProxyType({name: _QUERIES[name](view) for name in sorted(names & _QUERIES.keys())})
 
+    def read_pods(self, name: str, at_s: float, window_s: float) -> Mapping[int, float]:
+        """By pod, of those that answered in the newest round; for `EACH` of them only."""
+        return _View([x for x in self._scrapes if x.at_s <= at_s], at_s, window_s).each(EACH[name])
+
 
 class _View:
     """One instant of one trigger; what several queries need is computed once."""
@@ -86,6 +90,23 @@ class _View:
 
     def gauge(self, column: Gauge) -> float:
         return float(self.newest.rows[:, column].sum()) if self.newest is not None else float("nan")
+
+    def each(self, column: Gauge | Counter) -> Mapping[int, float]:
+        """A gauge as it is, a counter as its rate over the window where the pod has two samples."""
+        if self.newest is None:
+            return {}
+        pods = self.newest.pods.tolist()
+        if isinstance(column, Gauge):
+            return dict(zip(pods, self.newest.rows[:, column].astype(float).tolist(), strict=True))
+        found: dict[int, float] = {}
+        for pod in pods:
+            only = [replace(x, pods=x.pods[x.pods == pod], rows=x.rows[x.pods == pod]) for x in self.scrapes]
+            alone = _View(only, self.at_s, self.window_s)
+            alone.scrapes = [x for x in only if len(x.pods)]
+            rate = alone.counter_rate(column)
+            if not isnan(rate):
+                found[pod] = rate
+        return found
 
     def window(self, columns: tuple[int, ...]) -> _Window:
         numbers = [int(x.pods[-1]) for x in self.scrapes if len(x.pods)]
@@ -202,3 +223,12 @@ _QUERIES: Final[Mapping[str, Callable[[_View], Reading]]] = MappingProxyType(
 )
 READS: Final = frozenset(map(str, _QUERIES))
 """Names of the readings that it has."""
+EACH: Final[Mapping[str, Gauge | Counter]] = MappingProxyType(
+    {
+        ReadingName.QUEUE: Gauge.QUEUED,
+        ReadingName.RUNNING: Gauge.RUNNING,
+        ReadingName.PROMPT_TOKENS_PER_S: Counter.PROMPT_TOKENS,
+        ReadingName.GENERATION_TOKENS_PER_S: Counter.GENERATED_TOKENS,
+    }
+)
+"""Readings that each pod has for itself."""

@@ -37,7 +37,7 @@ def recommend(
     if json == "-" and output == "-":
         refuse("--json - and the YAML on standard output: give one of them a file")
     with refusing():
-        load(path)
+        _ = load(path).yaml.keda
         try:
             wanted = points([axis(v) for v in vary] if vary else axes(path), How.HALVING.value, 64, 0)
         except SpaceError as e:

@@ -51,7 +51,10 @@ def run(
     if engine is Engine.COMPILED:
         say_if_compiling()
     with refusing():
-        loaded, journal = load(path, parse(sets or ())), Journal() if record is not None else None
+        loaded, journal = load(path, parse(sets or ())), None
+        if record is not None:
+            _ = loaded.yaml.keda  # whose scaler's log it would be
+            journal = Journal()
         prepared = prepare(loaded, seed, trace, EngineKind(engine.value), journal)
         report = finish(prepared)
     if record is not None:

@@ -59,12 +59,12 @@ def refusing() -> Iterator[None]:
     from sim.changes import ChangeError  # noqa: PLC0415  # as above
     from sim.cluster.placed import EngineFitError  # noqa: PLC0415
     from sim.jobs import RayMissingError  # noqa: PLC0415
-    from sim.strict import ConfigError  # noqa: PLC0415
+    from sim.strict import ConfigError, LackingError  # noqa: PLC0415
     from sim.workloads.trace import TraceError  # noqa: PLC0415
 
     try:
         yield
-    except (ConfigError, TraceError, EngineFitError, ChangeError, RayMissingError, UsageError) as e:
+    except (ConfigError, LackingError, TraceError, EngineFitError, ChangeError, RayMissingError, UsageError) as e:
         refuse(str(e))
 
 

@@ -1,6 +1,12 @@
-"""The main job on the real control plane: recorded load, replicas by KEDA and HPA, each pod on a slice of its own."""
+"""The main job on the real control plane: recorded load, replicas by KEDA and HPA, each pod on a slice of its own.
 
+The run is recorded and put through `slicewise sim replay`: the simulator's KEDA, HPA, kube-scheduler and extender must
+do what the real ones did.
+"""
+
+import json
 import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -8,15 +14,19 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+import yaml
 
 from tests.e2e.engines import Load, Request, azure_trace, speed_for, synthetic_trace, window
 from tests.e2e.exporter import Exporter
-from tests.e2e.parts.client import Api
+from tests.e2e.parts.apiserver import HPA_PERIOD_S
+from tests.e2e.parts.client import Api, Json
 from tests.e2e.parts.controlplane import ControlPlane
-from tests.e2e.parts.installation import Installation, installation, mig, mps, whole
+from tests.e2e.parts.installation import SLICEWISE, TICK_S, Installation, installation, mig, mps, whole
 from tests.e2e.parts.prometheus import Prometheus
 from tests.e2e.parts.waiting import repeatedly, wait_for
 from tests.e2e.parts.workloads import (
+    NAMESPACE,
+    SCALED_OBJECTS,
     ReplicaHistory,
     at_zero,
     deployment,
@@ -26,6 +36,7 @@ from tests.e2e.parts.workloads import (
     watched,
 )
 from tests.e2e.placements import Watchman
+from tests.e2e.tape import Tape
 
 pytestmark = pytest.mark.e2e
 
@@ -64,22 +75,28 @@ def exporter(plane: ControlPlane) -> Iterator[Exporter]:
 
 
 @pytest.fixture
-def slicewise(plane: ControlPlane, base: None, exporter: Exporter) -> Iterator[Installation]:
+def tape(plane: ControlPlane) -> Tape:
+    return Tape(plane.api, NAMESPACE)
+
+
+@pytest.fixture
+def slicewise(plane: ControlPlane, base: None, exporter: Exporter, tape: Tape) -> Iterator[Installation]:
     gpus = {"mig-1": mig(), "mps-1": mps(), "whole-1": whole()}
     with ExitStack() as stack:
         prometheus = Prometheus(plane.tools, plane.folder, discovery_url=f"http://{exporter.address}/targets")
         stack.callback(prometheus.stop)
         prometheus.up()
-        yield stack.enter_context(installation(plane, prometheus_url=prometheus.url, gpus=gpus))
+        yield stack.enter_context(installation(plane, prometheus_url=prometheus.url, gpus=gpus, tape=tape))
 
 
 def test_load_rises_and_falls_and_the_pods_follow(
-    plane: ControlPlane, exporter: Exporter, slicewise: Installation
+    plane: ControlPlane, exporter: Exporter, slicewise: Installation, tape: Tape, tmp_path: Path
 ) -> None:
     api, watchman = plane.api, Watchman(plane.api)
     histories = {name: ReplicaHistory(api, name) for name in WORKLOADS}
     with ExitStack() as stack:
         stack.callback(remove, api, WORKLOADS)
+        stack.enter_context(tape.running())
         requests = wave()
         for name in WORKLOADS:
             exporter.add("agents", name, Load(requests, slots=SLOTS, speed=speed_for(requests, concurrency=10)))
@@ -105,11 +122,37 @@ def test_load_rises_and_falls_and_the_pods_follow(
         for name in WORKLOADS:
             wait_for(f"{name} runs at its most again", partial(runs, api, name, MOST), within_s=120)
         watchman.look()  # all may be bound within one of its steps
+        manifests = {name: api.get(f"{SCALED_OBJECTS}/{name}") for name in WORKLOADS}
     reused = {place for place, holders in watchman.held.items() if holders - first.get(place, set()) and place in first}
     assert watchman.looks > 20
     assert list(watchman.faults) == []
     assert {node for node, _, _ in watchman.held} == {"mig-1", "mps-1"}
     assert {node for node, _, _ in reused} == {"mig-1", "mps-1"}, (watchman.looks, dict(watchman.held), first)
+    if plane.audit is not None:
+        recording = tmp_path / "recording.jsonl"
+        tape.write(recording, scaler_log=slicewise.scaler.log, audit=plane.audit)
+        for name, manifest in manifests.items():
+            _replays(recording, tmp_path / name, manifest, (0, MOST, 0, MOST))
+
+
+def _replays(recording: Path, folder: Path, manifest: Json, through: tuple[int, ...]) -> None:
+    """The same replicas within one sync period, and every pod on the same slices of the same node."""
+    folder.mkdir()
+    (folder / "scaledobject.yaml").write_text(yaml.safe_dump(manifest))
+    command: list[str | Path] = [SLICEWISE, "sim", "replay", recording, "--scaled-object", folder / "scaledobject.yaml"]
+    command += [f"--sync-period={HPA_PERIOD_S}s", f"--tick={TICK_S}s", "--json", folder / "replay.json"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert answer.returncode == 0, f"{answer.stdout}{answer.stderr}"
+    found = json.loads((folder / "replay.json").read_text())
+    assert found["differences"] == []
+    controllers, placements = found["controllers"], found["placements"]
+    assert controllers["turns_recorded"]
+    assert [replicas for _, replicas in controllers["today"]] == [replicas for _, replicas in controllers["recorded"]]
+    assert controllers["late_s"] <= HPA_PERIOD_S
+    values = iter(replicas for _, replicas in controllers["recorded"])
+    assert all(value in values for value in through), f"{through} in this order: {controllers['recorded']}"
+    assert placements["differences"] == []
+    assert len(placements["places"]) >= 2 * MOST * len(WORKLOADS)
 
 
 def _at_rest(api: Api) -> None:

@@ -206,15 +206,21 @@ spec:
         ),
         pytest.param(
             "name: a\nspec",
-            "name: a\n  annotations:\n    autoscaling.keda.sh/paused: 'true'\nspec",
-            "so.yaml:3: metadata: not modelled by the simulator: remove autoscaling.keda.sh/paused",
+            "name: a\n  annotations:\n    autoscaling.keda.sh/other: 'true'\nspec",
+            "so.yaml:3: metadata: not modelled by the simulator: remove autoscaling.keda.sh/other",
             id="an annotation that would change what happens",
         ),
         pytest.param(
+            "name: a\nspec",
+            "name: a\n  annotations:\n    autoscaling.keda.sh/paused-replicas: few\nspec",
+            "so.yaml:3: metadata: autoscaling.keda.sh/paused-replicas: want a whole number, as text (got 'few')",
+            id="paused at no number",
+        ),
+        pytest.param(
             "  triggers:",
-            "  advanced:\n    scalingModifiers: {formula: x}\n  triggers:",
-            "so.yaml:8: spec.advanced: scalingModifiers are not modelled",
-            id="scaling modifiers",
+            "  advanced:\n    scalingModifiers: {formula: x, target: '1'}\n  triggers:",
+            "so.yaml:8: spec.advanced: scalingModifiers.formula: every trigger needs a name",
+            id="a formula over triggers without names",
         ),
         pytest.param(
             "  triggers:",

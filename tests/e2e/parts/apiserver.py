@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Final, Self
 
+import yaml
+
 from tests.e2e.parts.certificates import Certificates
 from tests.e2e.parts.client import Access
 from tests.e2e.parts.process import LOOPBACK, Process, answers, free_port
@@ -10,6 +12,14 @@ from tests.e2e.parts.tools import Tools
 
 # The HPA's default period is 15 s. Only the tests' patience depends on it, no assertion does.
 HPA_PERIOD_S: Final = 5
+HPA_ACCOUNT: Final = "system:serviceaccount:kube-system:horizontal-pod-autoscaler"
+#: What the HPA asks and writes, with the instants: when it synced is told nowhere else.
+AUDIT: Final = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata", "users": [HPA_ACCOUNT], "verbs": ["get", "list"]}, {"level": "None"}],
+}
 
 
 class ApiServer(Process):
@@ -17,6 +27,7 @@ class ApiServer(Process):
 
     url: str
     signing_key: Path
+    audit: Path  # JSON lines
 
     def __init__(self, tools: Tools, folder: Path, certificates: Certificates, etcd_url: str) -> None:
         port = free_port()
@@ -28,6 +39,8 @@ class ApiServer(Process):
         )
         proxy = certificates.issue("front-proxy", common_name="front-proxy-client")
         issuer = "https://kubernetes.default.svc"
+        policy, self.audit = folder / "audit.yaml", folder / "logs" / "audit.jsonl"
+        policy.write_text(yaml.safe_dump(AUDIT))
         super().__init__(
             name="kube-apiserver",
             logs=folder / "logs",
@@ -40,6 +53,8 @@ class ApiServer(Process):
                 "--endpoint-reconciler-type=none",
                 "--service-cluster-ip-range=10.0.0.0/24",
                 "--authorization-mode=RBAC",
+                f"--audit-policy-file={policy}",
+                f"--audit-log-path={self.audit}",
                 f"--client-ca-file={certificates.ca}",
                 f"--tls-cert-file={serving.certificate}",
                 f"--tls-private-key-file={serving.key}",

@@ -1,9 +1,10 @@
 """A small client of the Kubernetes API for the tests: what kubectl would do, no more."""
 
 import base64
+import json
 import ssl
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -110,6 +111,20 @@ class Api:
     def items(self, path: str, **query: str) -> list[Json]:
         found: list[Json] = self.get(path, **query)["items"]
         return found
+
+    def watch(self, path: str, since: str, *, lasts_s: int) -> Iterator[Json]:
+        """Every change of a list after the resource version `since`, as they come, for so many seconds."""
+        query = {"watch": "true", "resourceVersion": since, "timeoutSeconds": str(lasts_s)}
+        with self._http.stream("GET", path, params=query, timeout=lasts_s + 30.0) as answer:
+            if not answer.is_success:
+                raise ApiError(answer.status_code, f"watch {path}")
+            for line in answer.iter_lines():
+                change: Json = json.loads(line)
+                if change["type"] == "ERROR":
+                    raise ApiError(
+                        change["object"].get("code", 500), f"watch {path}: {change['object'].get('message')}"
+                    )
+                yield change
 
     def exists(self, path: str) -> bool:
         try:

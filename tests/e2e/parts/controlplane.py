@@ -29,6 +29,7 @@ class ControlPlane:
     folder: Path  #: of this run: logs, kubeconfigs, certificates
     api: Api  #: as cluster administrator
     kubeconfig: Path  #: of the administrator
+    audit: Path | None  #: what the HPA asked, JSON lines; None in a given cluster
 
     @property
     def logs(self) -> Path:
@@ -50,9 +51,9 @@ def control_plane(tools: Tools, folder: Path) -> Iterator[ControlPlane]:
     with ExitStack() as stack:
         if given is None:
             host = LOOPBACK
-            access = _start_cluster(stack, tools, folder, certificates)
+            access, audit = _start_cluster(stack, tools, folder, certificates)
         else:
-            access, host = Access.read(given[0]), given[1]
+            access, host, audit = Access.read(given[0]), given[1], None
         kubeconfig = access.write(folder / "admin.kubeconfig")
         api = stack.enter_context(Api(access))
         if api.exists(EXTERNAL_METRICS):
@@ -64,10 +65,13 @@ def control_plane(tools: Tools, folder: Path) -> Iterator[ControlPlane]:
         stack.callback(api.delete, EXTERNAL_METRICS)
         stack.callback(keda.stop)
         keda.up()
-        yield ControlPlane(tools, folder, api, kubeconfig)
+        yield ControlPlane(tools, folder, api, kubeconfig, audit)
 
 
-def _start_cluster(stack: ExitStack, tools: Tools, folder: Path, certificates: Certificates) -> Access:
+def _start_cluster(
+    stack: ExitStack, tools: Tools, folder: Path, certificates: Certificates
+) -> tuple[Access, Path | None]:
+    """How the administrator reaches it, and the audit log."""
     etcd = Etcd(tools, folder)
     stack.callback(etcd.stop)
     etcd.up()
@@ -77,4 +81,4 @@ def _start_cluster(stack: ExitStack, tools: Tools, folder: Path, certificates: C
     controllers = ControllerManager(tools, folder, certificates, server)
     stack.callback(controllers.stop)
     controllers.up()
-    return server.access("admin", user="slicewise-e2e", group="system:masters")
+    return server.access("admin", user="slicewise-e2e", group="system:masters"), server.audit

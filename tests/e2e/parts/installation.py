@@ -24,7 +24,8 @@ from tests.e2e.parts.nodes import add_nodes, remove_nodes
 from tests.e2e.parts.process import LOOPBACK, Process, answers, free_port
 from tests.e2e.parts.waiting import wait_for
 from tests.e2e.placements import INVENTORY
-from tests.e2e.record import Shelf, recording_grpc, recording_http
+from tests.e2e.record import Listener, Shelf, recording_grpc, recording_http
+from tests.e2e.tape import Tape
 
 SLICEWISE: Final = Path(sys.executable).parent / "slicewise"
 BASE: Final = build(MANIFESTS / "base")
@@ -95,15 +96,15 @@ def installation(
     gpus: Mapping[str, Sequence[str]],
     cpus: int = 64,
     names_only: bool = True,
+    tape: Tape | None = None,
 ) -> Iterator[Installation]:
     """Nodes with an agent each, extender, kube-scheduler and scaler, for as long as the block runs.
 
     `gpus`: by node name, the arguments that tell its agent which GPUs there are. `cpus`: of each node. `names_only`:
-    kube-scheduler sends the names of nodes, as shipped, or (False) whole nodes.
+    kube-scheduler sends the names of nodes, as shipped, or (False) whole nodes. `tape`: hears what both send.
     """
     folder = plane.folder / f"installation-{free_port()}"
     folder.mkdir()
-    record = os.environ.get("SLICEWISE_RECORD")
     with ExitStack() as stack:
         add_nodes(plane.api, *gpus, cpus=cpus)
         stack.callback(remove_nodes, plane.api, *gpus)
@@ -111,10 +112,10 @@ def installation(
         extender, extender_url, extender_ready = parts.extender()
         scaler, scaler_address, scaler_ready = parts.scaler(prometheus_url)
         scheduler_asks, keda_asks = extender_url, scaler_address
-        if record is not None:
-            shelf = Path(record)
-            scheduler_asks = stack.enter_context(recording_http(extender_url, Shelf(shelf / "scheduler")))
-            keda_asks = stack.enter_context(recording_grpc(scaler_address, Shelf(shelf / "keda")))
+        of_scheduler, of_keda = _listeners(tape)
+        if of_scheduler and of_keda:
+            scheduler_asks = stack.enter_context(recording_http(extender_url, of_scheduler))
+            keda_asks = stack.enter_context(recording_grpc(scaler_address, of_keda))
         running = Installation(
             extender=extender,
             scaler=scaler,
@@ -134,6 +135,18 @@ def installation(
         for node in gpus:
             wait_for(f"inventory of {node} published", partial(_published, plane, node), within_s=60)
         yield running
+
+
+def _listeners(tape: Tape | None) -> tuple[list[Listener], list[Listener]]:
+    """Who hears what kube-scheduler sends, and what KEDA sends."""
+    of_scheduler, of_keda = list[Listener](), list[Listener]()
+    if tape is not None:
+        of_scheduler.append(tape.scheduler_asked)
+        of_keda.append(tape.keda_asked)
+    if (record := os.environ.get("SLICEWISE_RECORD")) is not None:
+        of_scheduler.append(Shelf(Path(record) / "scheduler", "json"))
+        of_keda.append(Shelf(Path(record) / "keda", "hex"))
+    return of_scheduler, of_keda
 
 
 def _published(plane: ControlPlane, node: str) -> bool:

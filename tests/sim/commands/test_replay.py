@@ -16,6 +16,7 @@ from sim.workloads.trace import TraceError
 from tests.sim.commands.scenes import SHORT, printed, scene, sim
 
 METADATA = {"workload": "engine", "policy": "queue", "queuePerReplica": "4", "stabilizationDown": "1m"}
+TRIGGER = trigger_of(METADATA)
 MANIFEST = """\
 apiVersion: keda.sh/v1alpha1
 kind: ScaledObject
@@ -62,6 +63,19 @@ def live(folder: Path, *extra: dict[str, object]) -> Path:
     return path
 
 
+CHAT = {"namespace": "agents", "scaled_object": "chat"}
+
+
+def scaled(at_s: float, replicas: int, **other: str) -> dict[str, object]:
+    return {"event": "recorded.scale", **CHAT, **other, "at_s": at_s, "replicas": replicas}
+
+
+def turn(by: str, at_s: float, **answer: object) -> dict[str, object]:
+    """Of one trigger, or of none."""
+    answers = {TRIGGER: answer} if answer else {}
+    return {"event": f"recorded.{by}", **CHAT, "at_s": at_s, "answers": answers}
+
+
 def test_a_live_log_comes_out_the_same(tmp_path: Path) -> None:
     result = sim("replay", live(tmp_path), "--scaled-object", manifest(tmp_path))
     assert result.exit_code == 0, result.output
@@ -95,13 +109,56 @@ def test_a_recording_that_begins_in_the_middle_is_judged_with_care(tmp_path: Pat
 
 
 def test_other_replicas_than_recorded_are_told(tmp_path: Path) -> None:
-    extra = (
-        {"event": "recorded.scale", "at_s": 1000.0, "replicas": 1},
-        {"event": "recorded.scale", "at_s": 1130, "replicas": 9},
-    )
+    extra = (scaled(1000.0, 1), scaled(1130, 9))
     result = sim("replay", live(tmp_path, *extra), "--scaled-object", manifest(tmp_path))
     assert result.exit_code == 1
-    assert "KEDA and the HPA, with the recorded decisions: other replicas than recorded" in result.stdout
+    assert "by their periods, with the recorded decisions: other replicas than recorded" in result.stdout
+    assert "  change 1: 9 at 130.0 s then, 5 at 121.0 s today, 9.0 s apart\n" in result.stdout
+
+
+def answered(*turns: dict[str, object]) -> tuple[dict[str, object], ...]:
+    """One poll and these syncs; the scale rose at the first sync that saw a rush, at 1127 s."""
+    return (scaled(1000.0, 1), scaled(1127.2, 5), turn("poll", 1001.0, replicas=1.0, active=True), *turns)
+
+
+def test_recorded_turns_are_taken_as_they_were(tmp_path: Path) -> None:
+    """The HPA's own instants, later than its period says, and the answers that it had then."""
+    quiet = [turn("sync", at_s, replicas=1.0, active=True) for at_s in (1001.0, 1062.0)]
+    syncs = [turn("sync", 1127.0, replicas=6.0, active=True), turn("sync", 1142.3, replicas=5.0, active=True)]
+    log = live(tmp_path, *answered(*quiet, *syncs), scaled(1003.0, 7, scaled_object="another"))
+    found = printed(sim("replay", log, "--scaled-object", manifest(tmp_path), "--json", "-"))["controllers"]
+    assert found["today"] == [[1000.0, 1], [1127.0, 5]]
+    assert (found["same_values"], found["moved"]) == (True, [])
+    assert found["late_s"] == pytest.approx(0.2)
+
+
+def test_a_change_too_late_is_told_with_the_distance(tmp_path: Path) -> None:
+    syncs = [turn("sync", at_s, replicas=n, active=True) for at_s, n in ((1001.0, 1.0), (1147.5, 6.0), (1149.0, 6.0))]
+    result = sim("replay", live(tmp_path, *answered(*syncs)), "--scaled-object", manifest(tmp_path))
+    assert result.exit_code == 1
+    assert "the same replicas, at most 20.3 s apart in time; 15 s are allowed" in result.stdout
+    assert "  change 1: 5 at 127.2 s then, 5 at 147.5 s today, 20.3 s apart\n" in result.stdout
+
+
+def test_an_answer_that_the_scaler_had_not_decided_is_told(tmp_path: Path) -> None:
+    syncs = [turn("sync", 1001.0, error="UNAVAILABLE: away"), turn("sync", 1127.0, replicas=6.0, active=True)]
+    wrong = turn("sync", 1150.0, replicas=9.0, active=True)
+    extra = [line for line in answered(*syncs, wrong) if line.get("replicas") != 5]
+    log = live(tmp_path, *extra, scaled(1127.2, 5), scaled(1150.1, 9))
+    result = sim("replay", log, "--scaled-object", manifest(tmp_path))
+    assert result.exit_code == 1
+    assert "the same replicas, but 1 answers that the scaler had not decided" in result.stdout
+    assert "  at 150.0 s (trigger 0): the HPA was answered 9, the scaler had decided 6\n" in result.stdout
+
+
+def test_pods_that_would_go_elsewhere_are_told(tmp_path: Path) -> None:
+    path, log = scene(tmp_path), tmp_path / "run.jsonl"
+    assert sim("run", path, "--record", log).exit_code == 0
+    log.write_text(log.read_text().replace('\\"start\\":4', '\\"start\\":0'))
+    result = sim("replay", log, "--scaled-object", path)
+    assert result.exit_code == 1
+    assert "kube-scheduler and the extender: other places, " in result.stdout
+    assert "    - a100-80-0-000: GPU-a100-80-0-000-0 3g.40gb" in result.stdout
 
 
 def test_what_the_simulator_records_replays_to_the_instant(tmp_path: Path) -> None:
@@ -112,6 +169,10 @@ def test_what_the_simulator_records_replays_to_the_instant(tmp_path: Path) -> No
     assert document["evaluations"] == 24
     assert document["controllers"]["late_s"] == 0.0
     assert len(document["controllers"]["recorded"]) > 2
+    assert (document["controllers"]["turns"], document["controllers"]["turns_recorded"]) == (48, True)
+    places = document["placements"]["places"]
+    assert document["placements"]["differences"] == []
+    assert len(places) == len({place["pod"] for place in places}) > 3
 
 
 def test_readings_keep_their_instants_and_their_pods(tmp_path: Path) -> None:
@@ -140,7 +201,13 @@ def test_readings_keep_their_instants_and_their_pods(tmp_path: Path) -> None:
         pytest.param(
             {"event": "recorded.scale", "at_s": 1}, ":1: replicas, pods: want a whole", id="a scale of nothing"
         ),
-        pytest.param({"event": "recorded.phases", "keda_s": 1}, ":1: hpa_s: want a number", id="half of the phases"),
+        pytest.param(
+            {"event": "recorded.scale", "at_s": 1, "replicas": 2}, ":1: namespace, scaled_object: want", id="whose?"
+        ),
+        pytest.param({"event": "recorded.poll", "at_s": 1}, ":1: answers: want an object", id="no answers"),
+        pytest.param(turn("sync", 1.0) | {"answers": {"t": 3}}, ":1: answers.t: want an object", id="a bare number"),
+        pytest.param(turn("sync", 1.0, active=True), f"answers.{TRIGGER}.replicas: want a number", id="no value"),
+        pytest.param({"event": "recorded.gone", "at_s": 1}, ":1: uid: want a text", id="nobody is gone"),
     ],
 )
 def test_recordings_that_are_none(tmp_path: Path, line: dict[str, object], fault: str) -> None:
