@@ -12,6 +12,7 @@ from rich.text import Text
 
 from scaler.doctor import Finding, examine, examine_hpa
 from scaler.engine import Engine, Published
+from scaler.forecast.headroom import HISTORY_H, LEARNING_H, PRIOR
 from scaler.policy.base import Step
 from scaler.signals.reading import Missing, Reading, ReadingName, unit_of
 from scaler.trigger import Trigger, TriggerError
@@ -147,8 +148,8 @@ async def verdict(engine: Engine, candidate: Candidate, hpa: Mapping[str, Any] |
         trigger = engine.admit(candidate.namespace, candidate.metadata)
     except TriggerError as e:
         return Verdict(candidate=candidate, findings=[_fault(fault) for fault in e.faults])
-    published = await engine.decide(candidate.namespace, candidate.name, candidate.metadata)
-    findings = [*_told(published), *_of_readings(published)]
+    published = await engine.caught_up(candidate.namespace, candidate.name, candidate.metadata)
+    findings = [*_told(published), *_of_readings(published), *(_of_learning(published) if trigger.learns else ())]
     if candidate.scaled_object is not None:
         findings += examine(candidate.scaled_object, trigger, candidate.index)
         findings += examine_hpa(hpa, candidate.scaled_object, candidate.index) if hpa is not None else ()
@@ -180,6 +181,19 @@ def _told(published: Published) -> Iterator[Finding]:
         why = _reason(published.decision.steps)
         yield Finding(
             severity="error", where="the decision", what=why, mend="raise first_answer_s, or mend the backend"
+        )
+
+
+def _of_learning(published: Published) -> Iterator[Finding]:
+    """Little history makes a generous headroom, not a wrong one."""
+    hours = len(published.learnt.hours)
+    if hours <= LEARNING_H:
+        yield Finding(
+            severity="warning",
+            where="what is learnt",
+            what=f"{hours} hours with readings are known of the last {HISTORY_H}: until there are more than "
+            f"{LEARNING_H}, the headroom is at least {PRIOR:g}",
+            mend="nothing, where the workload is new; else let the backend be a Prometheus that keeps two days",
         )
 
 

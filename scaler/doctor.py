@@ -33,6 +33,7 @@ def examine(scaled_object: Json, trigger: Trigger, index: int) -> Iterator[Findi
     yield from _tolerance(behavior, trigger)
     yield from _windows(behavior, trigger)
     yield from _fallback(spec, trigger)
+    yield from _lead(spec, trigger)
     yield from _paused(_table(_table(scaled_object, "metadata"), "annotations"))
 
 
@@ -141,6 +142,29 @@ def _fallback(spec: Json, trigger: Trigger) -> Iterator[Finding]:
             where="spec.fallback.behavior",
             what=f"static: when the scaler cannot answer, {fallback.get('replicas')} replicas replace whatever runs",
             mend="behavior: currentReplicasIfHigher",
+        )
+
+
+def _lead(spec: Json, trigger: Trigger) -> Iterator[Finding]:
+    """What takes away the time that a policy with `coldStart` plans ahead."""
+    if trigger.cold_start_s is None:
+        return
+    if spec.get("minReplicaCount", 0) == 0:
+        yield Finding(
+            severity="warning",
+            where="spec.minReplicaCount",
+            what=f"0: nothing is seen ahead of the first request, which waits for a whole coldStart, "
+            f"{trigger.cold_start_s:g} s",
+            mend="minReplicaCount: 1, where that is too long; at zero only a gateway's agent_requests_waiting wakes it",
+        )
+    up = _table(_behavior(spec), "scaleUp")
+    window_s = up.get("stabilizationWindowSeconds", 0)
+    if isinstance(window_s, int) and window_s > 0:
+        yield Finding(
+            severity="warning",
+            where="spec.advanced.horizontalPodAutoscalerConfig.behavior.scaleUp.stabilizationWindowSeconds",
+            what=f"{window_s} s delay every rise beyond the coldStart that is planned for",
+            mend="leave it out",
         )
 
 

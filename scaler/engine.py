@@ -11,16 +11,19 @@ from typing import Final
 from scaler.access import KEYS, Access, Role
 from scaler.clock import Clock, Sleep
 from scaler.evaluate import NO_PAST, Decision, Past, Step, evaluate
+from scaler.forecast.headroom import NOTHING_LEARNT, Learnt
 from scaler.obs import Observer, Whose
+from scaler.policy.tokens_ahead import STEP_S
+from scaler.recall import IN_A_ROW, Span, Wanted, beginning_s, relive, study
 from scaler.signals.reading import Reading
-from scaler.sources.base import Found, Place, Remembers, Source, Subject
+from scaler.sources.base import Found, Place, Source, Subject
 from scaler.trigger import Trigger, TriggerError
 
 GATHERED_S: Final = 0.02
 """How long the first of several new triggers waits for the others, so that they are asked for together."""
 
-IN_A_ROW: Final = 16
-"""Evaluations before calls have their turn: a few milliseconds, so that thousands of triggers delay no answer."""
+CATCHES_UP: Final = 5
+"""Times that a process which reads the past looks whether ticks have passed meanwhile: each time it takes less long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,13 +54,14 @@ class FullError(Exception):
 class Published:
     """The decision of the instant `at_s`, and what it was made from.
 
-    `asked`: by reading, the query or command that yielded it.
+    `asked`: by reading, the query or command that yielded it. `learnt`: of a policy that learns, what it knows.
     """
 
     decision: Decision
     at_s: float
     readings: Mapping[str, Reading] = field(default_factory=dict)
     asked: Mapping[str, str] = field(default_factory=dict)
+    learnt: Learnt = NOTHING_LEARNT
 
 
 @dataclass(slots=True)
@@ -107,6 +111,8 @@ class Engine:
         self._first: set[asyncio.Task[None]] = set()
         self._new: list[Watched] = []
         self._gathering: asyncio.Task[None] | None = None
+        self._unstudied: list[tuple[Watched, Subject]] = []
+        self._studying: asyncio.Task[None] | None = None
 
     def admit(self, namespace: str, metadata: Mapping[str, str]) -> Trigger:
         """The trigger that `metadata` describe, if this server can serve it to `namespace`.
@@ -169,6 +175,16 @@ class Engine:
             await self._first_answer(watched)
         return self._newest(watched)
 
+    async def caught_up(self, namespace: str, name: str, metadata: Mapping[str, str]) -> Published:
+        """As `decide`, after everything has been learnt that backends remember: for someone who can wait."""
+        await self.decide(namespace, name, metadata)
+        watched = self._watch(namespace, name, metadata)
+        if watched.trigger.learns and watched.published is not None and self._studying is not None:
+            await self._studying
+            watched.published = None
+            await self._evaluate([watched], self._instant())
+        return self._newest(watched)
+
     async def news(self, namespace: str, name: str, metadata: Mapping[str, str]) -> None:
         """Returns once the trigger has been evaluated again. Raises as `decide`."""
         await self._watch(namespace, name, metadata).news.wait()
@@ -190,9 +206,10 @@ class Engine:
         await self._evaluate(list(self._watched.values()), at_s)
 
     async def close(self) -> None:
-        for task in self._first:
+        under_way = [*self._first, *([] if self._studying is None else [self._studying])]
+        for task in under_way:
             task.cancel()
-        await asyncio.gather(*self._first, return_exceptions=True)
+        await asyncio.gather(*under_way, return_exceptions=True)
         for source in (*self._sources, *([] if self._cluster is None else [self._cluster])):
             await source.close()
 
@@ -274,6 +291,8 @@ class Engine:
                 for uses, group in groups.items()
             )
         )
+        if self._unstudied and (self._studying is None or self._studying.done()):
+            self._studying = asyncio.create_task(self._study())
 
     async def _remember(self, watched: Sequence[tuple[Watched, Subject]], at_s: float) -> None:
         """Fills the windows of those that are new with what was decided, had this process run already.
@@ -281,30 +300,53 @@ class Engine:
         Only by sources that know the past; without them a new process holds until it has seen whole windows itself.
         """
         new = [(one, subject) for one, subject in watched if one.published is None and one.past == NO_PAST]
-        remembering = [source for source in self._sources if isinstance(source, Remembers)]
-        if not new or not remembering:
+        if not new:
             return
+        self._unstudied += [(one, subject) for one, subject in new if one.trigger.learns]
+        wanted = [(one.trigger, subject) for one, subject in new]
         tick_s = self._limits.tick_s
-        ticks = math.ceil(max(max(o.trigger.windows.up_s, o.trigger.windows.down_s) for o, _ in new) / tick_s) + 1
-        instants: dict[float, list[Mapping[Subject, Found]]] = {}
-        for source in remembering:
-            asks: dict[Subject, frozenset[str]] = {}
-            for one, subject in new:
-                if names := one.trigger.wanted() & source.provides(subject):
-                    asks[subject] = asks.get(subject, frozenset()) | names
-            for then_s, found in (
-                await source.history(asks, at_s - ticks * tick_s, at_s - tick_s, tick_s) if asks else ()
-            ):
-                instants.setdefault(then_s, []).append(found)
-        for n, (one, subject) in enumerate(new):
-            if n % IN_A_ROW == IN_A_ROW - 1:
-                await asyncio.sleep(0)
-            for then_s, told in sorted(instants.items()):
-                readings = {
-                    name: r for found in told if subject in found for name, r in found[subject].readings.items()
-                }
-                if readings:
-                    _, one.past = evaluate(one.trigger, readings, then_s, one.past)
+        span = Span(at_s - self._window_s(wanted), at_s - tick_s, tick_s)
+        pasts = await relive(self._sources, wanted, [NO_PAST] * len(new), span)
+        for (one, _), past in zip(new, pasts, strict=True):
+            one.past = past
+
+    def _window_s(self, wanted: Wanted) -> float:
+        """How far back the longest window reaches, in whole ticks and one more."""
+        tick_s = self._limits.tick_s
+        longest_s = max(max(trigger.windows.up_s, trigger.windows.down_s) for trigger, _ in wanted)
+        return (math.ceil(longest_s / tick_s) + 1) * tick_s
+
+    async def _study(self) -> None:
+        """Teaches those that learn what backends remember of the last days; meanwhile they answer, and never lower."""
+        while self._unstudied:
+            pupils, self._unstudied = self._unstudied, []
+            try:
+                await self._taught(pupils)
+            except Exception as e:  # noqa: BLE001  # a defect of ours: they go on with what they see themselves
+                for one, _ in pupils:
+                    self._observer.failed(one.whose, e)
+
+    async def _taught(self, pupils: Sequence[tuple[Watched, Subject]]) -> None:
+        """Gives them the past of a process that was there, in place of the few ticks that they have seen themselves."""
+        wanted = [(one.trigger, subject) for one, subject in pupils]
+        pasts: Sequence[Past] = [NO_PAST] * len(pupils)
+        learnt: Sequence[Learnt] = [NOTHING_LEARNT] * len(pupils)
+        at_s = self._instant()
+        from_s = min(beginning_s(at_s, trigger) for trigger, _ in wanted)
+        for _ in range(CATCHES_UP):
+            window_s = self._window_s(wanted)
+            to_s = math.ceil((at_s - window_s) / STEP_S) * STEP_S - STEP_S  # the last minute before the windows
+            if from_s <= to_s:
+                learnt = await study(self._sources, wanted, learnt, from_s, to_s)
+                from_s = to_s + STEP_S
+            span = Span(at_s - window_s, at_s, self._limits.tick_s)
+            pasts = await relive(self._sources, wanted, [replace(NO_PAST, learnt=found) for found in learnt], span)
+            if self._instant() == at_s:
+                break
+            at_s = self._instant()
+        for (one, _), past in zip(pupils, pasts, strict=True):
+            if past != NO_PAST:
+                one.past = past
 
     async def _located(self, watched: Collection[Watched], at_s: float) -> Sequence[tuple[Subject, Found]]:
         """The subject of each, with the name of its workload, and what the cluster says of it."""
@@ -356,7 +398,7 @@ class Engine:
         except Exception as e:  # noqa: BLE001  # a defect of ours in one decision; the others go on
             self._observer.failed(watched.whose, e)
             return
-        watched.published = Published(decision, at_s, readings, asked)
+        watched.published = Published(decision, at_s, readings, asked, watched.past.learnt)
         news, watched.news = watched.news, asyncio.Event()
         news.set()
         self._observer.decided(watched.whose, decision, readings, at_s=at_s, took_s=time.perf_counter() - begun_s)
@@ -377,7 +419,7 @@ def _subject(watched: Watched) -> Subject:
         preset=trigger.preset,
         window_s=trigger.window_s,
         max_age_s=trigger.max_age_s,
-        slo_s=trigger.p95_target_s,
+        slo_s=trigger.slo_s,
         backlog=backlog,
         sessions=sessions,
         depends_on=trigger.depends_on,

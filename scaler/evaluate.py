@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from scaler.forecast.headroom import Learnt
 from scaler.policy.base import Decision, Recommendation, Step, View
 from scaler.policy.stabilization import NO_PAST, Past, damp
 from scaler.signals.dependency import capped, growth_held, name_of
@@ -10,7 +11,7 @@ from scaler.signals.reading import Missing, Reading, ReadingName
 from scaler.signals.signal import fresh
 from scaler.trigger import Trigger
 
-__all__ = ["NO_PAST", "Decision", "Past", "Step", "evaluate"]
+__all__ = ["NO_PAST", "Decision", "Past", "Step", "evaluate", "studied"]
 
 
 def evaluate(trigger: Trigger, readings: Mapping[str, Reading], now_s: float, past: Past) -> tuple[Decision, Past]:
@@ -20,13 +21,9 @@ def evaluate(trigger: Trigger, readings: Mapping[str, Reading], now_s: float, pa
     seconds on the same axis as the samples' `at_s`. `past`: what the previous evaluation of this trigger returned,
     `NO_PAST` for the first. Asking twice at one instant gives the same decision.
     """
-    view = View(
-        readings={
-            name: fresh(readings.get(name, Missing("not read")), now_s=now_s, max_age_s=trigger.max_age_s)
-            for name in trigger.wanted()
-        }
-    )
+    view = _view(trigger, readings, now_s, past.learnt)
     wish = _held(trigger.sizing.recommend(view), trigger, view)
+    past = past if wish.learnt is None else replace(past, learnt=wish.learnt)
     if wish.replicas is None and trigger.on_missing == "fail":
         return _refused(view, wish, past), past
     answer, damping, past = damp(wish, trigger.windows, now_s=now_s, past=past, current=view.current)
@@ -43,6 +40,23 @@ def evaluate(trigger: Trigger, readings: Mapping[str, Reading], now_s: float, pa
         hpa=hpa,
     )
     return decision, replace(past, active=decision.active)
+
+
+def studied(trigger: Trigger, readings: Mapping[str, Reading], then_s: float, learnt: Learnt) -> Learnt:
+    """`learnt` with what the readings of an instant after it teach; as `evaluate` learns, and decides nothing."""
+    found = trigger.sizing.recommend(_view(trigger, readings, then_s, learnt)).learnt
+    return learnt if found is None else found
+
+
+def _view(trigger: Trigger, readings: Mapping[str, Reading], now_s: float, learnt: Learnt) -> View:
+    return View(
+        readings={
+            name: fresh(readings.get(name, Missing("not read")), now_s=now_s, max_age_s=trigger.max_age_s)
+            for name in trigger.wanted()
+        },
+        at_s=now_s,
+        learnt=learnt,
+    )
 
 
 def _held(wish: Recommendation, trigger: Trigger, view: View) -> Recommendation:

@@ -19,8 +19,10 @@ from scaler.policy.queue import IN_FLIGHT, MESSAGES, QueueItems, QueueSeconds
 from scaler.policy.sessions import Sessions
 from scaler.policy.stabilization import Windows
 from scaler.policy.tokens import Tokens
+from scaler.policy.tokens_ahead import TokensAhead
 from scaler.signals.dependency import name_of
 from scaler.signals.reading import ReadingName
+from scaler.signals.work import Pace
 
 KEDA_OWN: Final = frozenset({"scalerAddress", "enableTLS", "unsafeSsl", "caCert", "tlsClientCert", "tlsClientKey"})
 """KEDA sends its own keys along (kedacore/keda pkg/scalers/external_scaler.go)."""
@@ -34,8 +36,17 @@ TARGETS: Final = {
     "tokens": "tokensPerSecondPerReplica",
     "latency": "p95Target",
     "kv": "kvUsagePerReplica",
+    "ahead": "coldStart",
 }
-"""Each policy's own key: what one replica is to carry, or what is promised."""
+"""Each policy's own key: what one replica is to carry, what is promised, or how long it takes to have one more."""
+
+WITH_COLD_START: Final = ("promptTokensPerSecondPerReplica", "generationTokensPerSecondPerReplica", "slotsPerReplica")
+"""What `coldStart` needs beside it."""
+
+ONLY_WITH_COLD_START: Final = (*WITH_COLD_START[:2], "lateShare", "firstTokenTarget")
+
+AHEAD_DEFAULTS: Final = {"stabilizationDown": "1m", "window": "1m"}
+"""Of `policy: ahead`, which holds by itself and has learnt for how long: a minute is what it looks at as one."""
 
 
 class TriggerError(ValueError):
@@ -51,7 +62,7 @@ class Trigger(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    policy: Literal["queue", "sessions", "tokens", "latency", "kv", "composite"] = Field(
+    policy: Literal["queue", "sessions", "tokens", "latency", "kv", "ahead", "composite"] = Field(
         default="composite",
         description="What sizes the workload. `composite` uses every policy whose key is given: up if any says so, "
         "down only if all agree.",
@@ -137,6 +148,44 @@ class Trigger(BaseModel):
         description="95 % of requests shall end within this time of their arrival (needs `slotsPerReplica`). Sized by "
         "a queueing model; the measured P95 only checks the model.",
     )
+    cold_start_s: Duration | None = Field(
+        default=None,
+        alias="coldStart",
+        ge=1,
+        le=3600,
+        description="How long a replica takes from the decision until it serves, image and weights included: what is "
+        "asked for is the demand at that time, by what the last two days have taught (policy `ahead`; needs "
+        "`promptTokensPerSecondPerReplica`, `generationTokensPerSecondPerReplica` and `slotsPerReplica`).",
+    )
+    prompt_tokens_per_s_per_replica: Number | None = Field(
+        default=None,
+        alias="promptTokensPerSecondPerReplica",
+        gt=0,
+        description="How many prompt tokens a second one replica computes while it generates nothing (goes with "
+        "`coldStart`).",
+    )
+    generation_tokens_per_s_per_replica: Number | None = Field(
+        default=None,
+        alias="generationTokensPerSecondPerReplica",
+        gt=0,
+        description="How many tokens a second one replica generates with all its slots taken, while it computes no "
+        "prompts (goes with `coldStart`).",
+    )
+    late_share: Number = Field(
+        default=0.01,
+        alias="lateShare",
+        gt=0,
+        le=0.5,
+        description="Which share of the demand may find too few replicas ready (goes with `coldStart`).",
+    )
+    first_token_target_s: Duration | None = Field(
+        default=None,
+        alias="firstTokenTarget",
+        ge=0.001,
+        le=3600,
+        description="A request is late whose first token takes longer: where more than `lateShare` are, more is asked "
+        "for. Best a bound of the engine's histogram. Without it lateness is not measured (goes with `coldStart`).",
+    )
     slots_per_replica: Count | None = Field(
         default=None,
         alias="slotsPerReplica",
@@ -171,14 +220,16 @@ class Trigger(BaseModel):
         ge=0,
         le=3600,
         description="Scale down to the highest recommendation of this window: longer forgives lulls. A scaler that has "
-        "just started does not scale down before it has seen one whole window.",
+        "just started does not scale down before it has seen one whole window. With policy `ahead`, which holds by "
+        "itself, `60s` unless given.",
     )
     window_s: Duration = Field(
         default=120.0,
         alias="window",
         ge=30,
         le=3600,
-        description="Over which time rates and quantiles are taken; at least four scrape intervals.",
+        description="Over which time rates and quantiles are taken; at least four scrape intervals. With policy "
+        "`ahead` `60s` unless given.",
     )
     max_age_s: Duration = Field(
         default=60.0,
@@ -206,6 +257,8 @@ class Trigger(BaseModel):
     def parse(cls, metadata: Mapping[str, str]) -> Self:
         """The trigger that `metadata` describe. Raises TriggerError with all faults."""
         given, hidden, faults = _own_keys(metadata)
+        if given.get("policy") == "ahead":
+            given = AHEAD_DEFAULTS | given
         try:
             trigger = cls.model_validate(given)
         except ValidationError as e:
@@ -228,6 +281,16 @@ class Trigger(BaseModel):
     @property
     def windows(self) -> Windows:
         return Windows(up_s=self.stabilization_up_s, down_s=self.stabilization_down_s, gap_s=self.max_age_s)
+
+    @property
+    def learns(self) -> bool:
+        """Whether its answers depend on more than its windows."""
+        return self.cold_start_s is not None
+
+    @property
+    def slo_s(self) -> float | None:
+        """What the share of requests that were on time is taken of."""
+        return self.p95_target_s if self.first_token_target_s is None else self.first_token_target_s
 
     def asks_engine(self) -> bool:
         """Whether anything it needs comes from the engine's metrics."""
@@ -258,6 +321,15 @@ def _parts(trigger: Trigger) -> Iterator[Policy]:
         yield Latency(p95_target_s=trigger.p95_target_s, slots=slots)
     if trigger.kv_usage_per_replica is not None:
         yield KvCache(share=trigger.kv_usage_per_replica)
+    prefill, decode = trigger.prompt_tokens_per_s_per_replica, trigger.generation_tokens_per_s_per_replica
+    if trigger.cold_start_s is not None and prefill is not None and decode is not None:
+        yield TokensAhead(
+            pace=Pace(prefill_per_s=prefill, decode_per_s=decode),
+            cold_start_s=trigger.cold_start_s,
+            slots=slots,
+            late_share=trigger.late_share,
+            first_token_s=trigger.first_token_target_s,
+        )
 
 
 def _own_keys(metadata: Mapping[str, str]) -> tuple[dict[str, str], frozenset[str], list[str]]:
@@ -294,15 +366,23 @@ def _contradictions(trigger: Trigger, given: frozenset[str], wrong: frozenset[st
     queue = trigger.queue_per_replica
     in_work = "queuePerReplica" in wrong or (queue is not None and queue.unit == "s")
     if "slotsPerReplica" in given:
-        if "p95Target" not in given and not in_work:
+        if given.isdisjoint({"p95Target", "coldStart"}) and not in_work:
             faults.append(
-                "trigger metadata 'slotsPerReplica': nothing uses it; it goes with p95Target, or with queuePerReplica "
-                "in seconds"
+                "trigger metadata 'slotsPerReplica': nothing uses it; it goes with p95Target, with coldStart, or with "
+                "queuePerReplica in seconds"
             )
     elif "p95Target" in given or (in_work and "queuePerReplica" not in wrong):
         key = "p95Target" if "p95Target" in given else "queuePerReplica"
         faults.append(f"trigger metadata {key!r}: needs slotsPerReplica, the requests that one replica serves at once")
     faults += _half_given(given, "policy" in wrong)
+    if "coldStart" in given:
+        faults += [f"trigger metadata 'coldStart': needs {key}" for key in WITH_COLD_START if key not in given]
+    else:
+        faults += [
+            f"trigger metadata {key!r}: nothing uses it; it goes with coldStart"
+            for key in ONLY_WITH_COLD_START
+            if key in given
+        ]
     low, high = trigger.min_replicas, trigger.max_replicas
     if low is not None and high is not None and low > high:
         faults.append(f"trigger metadata 'minReplicas': want at most maxReplicas, {high} (got '{low}')")

@@ -20,8 +20,8 @@ def axes(path: Path) -> list[Axis]:
     metadata = _scaled_object(path, ())["spec"]["triggers"][0]["metadata"]
     found = [
         Axis(METADATA + key, tuple(dict.fromkeys(_scaled(str(metadata[key]), f) for f in FACTORS)))
-        for key in TARGETS.values()
-        if key in metadata
+        for policy, key in TARGETS.items()
+        if policy != "ahead" and key in metadata  # how long a start takes is a fact, and nobody's choice
     ]
     return [*found, Axis(METADATA + "stabilizationDown", WINDOWS)]
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from scaler.evaluate import NO_PAST, Decision, Past, evaluate
+from scaler.forecast.headroom import HISTORY_H, HOUR_S
 from scaler.trigger import Trigger
 from sim.cluster.scaledobject import ScaledObject
 from sim.controllers import At, Controllers, Pace, controllers
@@ -66,7 +67,10 @@ def replay(recording: Recording, scaled_object: ScaledObject, triggers: Sequence
         trigger, key = triggers[number], (one.process, number)
         decision, pasts[key] = evaluate(trigger, one.readings, one.at_s, pasts.get(key, NO_PAST))
         window_s = max(trigger.stabilization_up_s, trigger.stabilization_down_s)
-        warming_up = one.process == 0 and one.at_s < first_s.setdefault(key, one.at_s) + window_s
+        begun_s = first_s.setdefault(key, one.at_s)
+        # what a process has read of the backend's past is not in its log
+        learning = trigger.learns and one.at_s < begun_s + HISTORY_H * HOUR_S
+        warming_up = learning or (one.process == 0 and one.at_s < begun_s + window_s)
         decisions.append((one, number))
         if not _same(one, decision, same_steps=same_trigger):
             differences.append(_difference(one, number, decision, warming_up=warming_up))

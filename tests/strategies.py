@@ -79,3 +79,24 @@ def metadata(draw: st.DrawFn) -> dict[str, str]:
 
 def triggers() -> st.SearchStrategy[Trigger]:
     return metadata().map(Trigger.parse)
+
+
+AHEAD = {
+    "coldStart": "90s",
+    "promptTokensPerSecondPerReplica": "50",
+    "generationTokensPerSecondPerReplica": "10",
+    "slotsPerReplica": "8",
+}
+
+
+@st.composite
+def learning_triggers(draw: st.DrawFn) -> Trigger:
+    """Triggers whose policy learns, alone or among others."""
+    among_others = draw(st.booleans())
+    others = {"sessionsPerReplica": "2"} if among_others else {"policy": "ahead"}
+    chosen = draw(st.lists(st.sampled_from(sorted(OPTIONS)), unique=True))
+    return Trigger.parse(AHEAD | others | {key: draw(OPTIONS[key]) for key in chosen})
+
+
+def any_triggers() -> st.SearchStrategy[Trigger]:
+    return st.one_of(triggers(), learning_triggers())

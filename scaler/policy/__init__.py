@@ -9,6 +9,7 @@ from scaler.policy.latency import Latency
 from scaler.policy.queue import QueueItems, QueueSeconds
 from scaler.policy.sessions import Sessions
 from scaler.policy.tokens import Tokens
+from scaler.policy.tokens_ahead import TokensAhead
 
 POLICIES: Final[dict[str, tuple[type[Policy], ...]]] = {
     "queue": (QueueItems, QueueSeconds),
@@ -16,6 +17,7 @@ POLICIES: Final[dict[str, tuple[type[Policy], ...]]] = {
     "tokens": (Tokens,),
     "latency": (Latency,),
     "kv": (KvCache,),
+    "ahead": (TokensAhead,),
     "composite": (Composite,),
 }
 """Name in a trigger's `policy` -> the classes that implement it."""

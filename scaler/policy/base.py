@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import ClassVar, Final, Protocol
 
+from scaler.forecast.headroom import NOTHING_LEARNT, Learnt
 from scaler.signals.reading import Missing, Reading, ReadingName
 from scaler.signals.signal import Signal, total
 
@@ -55,19 +56,26 @@ class Recommendation:
     """What a policy wants, before any limit.
 
     `replicas`: None where nothing is known of its demand. `doubts`: why the demand may be higher than was seen; with
-    doubts the recommendation may raise the replicas and may never lower them.
+    doubts the recommendation may raise the replicas and may never lower them. `learnt`: what is to be remembered, None
+    where nothing is to be learnt from what was seen.
     """
 
     replicas: int | None
     steps: tuple[Step, ...]
     doubts: tuple[str, ...] = ()
+    learnt: Learnt | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """All that a policy may look at: fresh readings only, each wanted name present."""
+    """All that a policy may look at: fresh readings only, each wanted name present.
+
+    `at_s`: the instant that is decided for; `learnt`: what the instants before it have taught.
+    """
 
     readings: Mapping[str, Reading]
+    at_s: float = 0.0
+    learnt: Learnt = NOTHING_LEARNT
 
     @property
     def current(self) -> int | None:

@@ -27,4 +27,5 @@ class Composite:
             replicas=highest,
             steps=(*(step for _, wish in wishes for step in wish.steps), verdict),
             doubts=tuple(dict.fromkeys(doubt for _, wish in wishes for doubt in wish.doubts)),
+            learnt=next((wish.learnt for _, wish in wishes if wish.learnt is not None), None),
         )

@@ -8,6 +8,7 @@ in doubt, it is at least the floor: the highest of the last answer and the repli
 from dataclasses import dataclass, replace
 from typing import Final
 
+from scaler.forecast.headroom import NOTHING_LEARNT, Learnt
 from scaler.policy.base import Recommendation, Step
 
 
@@ -32,7 +33,7 @@ class Past:
 
     `wanted`: recommendations as they came; `risen`: the same after the up-window. `sure_since_s`, `sure_at_s`: first
     and last instant of the time in which recommendations were free of doubt. `answer`: the last one, before min and
-    max. `active`: the last decision's.
+    max. `active`: the last decision's. `learnt`: what a policy that learns has learnt.
     """
 
     wanted: tuple[Noted, ...] = ()
@@ -41,6 +42,7 @@ class Past:
     sure_at_s: float | None = None
     answer: int | None = None
     active: bool = False
+    learnt: Learnt = NOTHING_LEARNT
 
 
 NO_PAST: Final = Past()

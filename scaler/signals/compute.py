@@ -234,7 +234,7 @@ class _Computation:
 
     def _within(self, histogram: Histogram) -> Part:
         if self._window.slo_s is None:
-            return Missing("no SLO is given: p95Target")
+            return Missing("no SLO is given: p95Target or firstTokenTarget")
         observed = self._observations(histogram)
         if isinstance(observed, Missing):
             return observed

@@ -40,6 +40,8 @@ class ReadingName(StrEnum):
     PREEMPTIONS_PER_S = "preemptions_per_s"
     """Requests a second that an engine threw out of its batch for want of KV cache."""
     ARRIVALS_PER_S = "arrivals_per_s"
+    ENDED_PER_S = "ended_per_s"
+    """Requests a second that ended, however they ended."""
     SERVICE_S = "service_s"
     """Mean time of a request in service, its wait not counted."""
     P50_S = "p50_s"
@@ -51,6 +53,8 @@ class ReadingName(StrEnum):
     """95th percentile of the time between two tokens of a request."""
     ATTAINMENT = "attainment"
     """Share of requests that ended within the promised time."""
+    TTFT_ATTAINMENT = "ttft_attainment"
+    """Share of requests whose first token came within the promised time."""
 
 
 _PODS = (ReadingName.REPLICAS, ReadingName.READY, ReadingName.PENDING, ReadingName.TERMINATING)
@@ -65,8 +69,10 @@ UNITS: Final[Mapping[ReadingName, str]] = {
     ReadingName.SESSIONS: "sessions",
     ReadingName.KV_USAGE: "caches",
     ReadingName.ARRIVALS_PER_S: "requests/s",
+    ReadingName.ENDED_PER_S: "requests/s",
     ReadingName.PREEMPTIONS_PER_S: "requests/s",
     ReadingName.ATTAINMENT: "share",
+    ReadingName.TTFT_ATTAINMENT: "share",
 }
 """Of those whose name does not end in `_s`, which are seconds."""
 

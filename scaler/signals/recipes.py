@@ -240,6 +240,7 @@ RECIPES: Final[Mapping[str, tuple[Expression, ...]]] = {
     "generation_tokens_per_s": (Rate(Counter.GENERATION_TOKENS),),
     # Most engines count what ends, not what arrives: arrivals = ends + growth of what is in flight.
     "arrivals_per_s": (Rate(Counter.ARRIVED), Total((Rate(Counter.ENDED), *_IN_FLIGHT_GROWTH))),
+    "ended_per_s": (Rate(Counter.ENDED),),
     # Mean time from arrival to end less the mean wait; with the wait where the engine does not tell it.
     "service_s": (
         Per(Less(SumRate(Histogram.E2E_S), SumRate(Histogram.QUEUE_S)), CountRate(Histogram.E2E_S)),
@@ -250,6 +251,7 @@ RECIPES: Final[Mapping[str, tuple[Expression, ...]]] = {
     "ttft_p95_s": (Quantile(0.95, Histogram.TTFT_S),),
     "itl_p95_s": (Quantile(0.95, Histogram.ITL_S),),
     "attainment": (Within(Histogram.E2E_S),),
+    "ttft_attainment": (Within(Histogram.TTFT_S),),
     # "Caches in use": the sum over pods, so that two half-full caches are one.
     "kv_usage": (Sum(Gauge.KV_USAGE),),
     "preemptions_per_s": (Rate(Counter.PREEMPTIONS),),

@@ -61,3 +61,28 @@ def token_work_s(waiting: Reading, running: Reading, shape: Shape, pace: Pace) -
     )
     pods = min((sample.pods for sample in known if sample.pods is not None), default=None)
     return Sample(work_s, min(sample.at_s for sample in known), pods if len(known) == 2 else 0)
+
+
+def work_done_per_s(prompt_tokens_per_s: float, generation_tokens_per_s: float, pace: Pace) -> float:
+    """Replica-seconds of work that are done a second: how many replicas the tokens keep busy."""
+    return prompt_tokens_per_s / pace.prefill_per_s + generation_tokens_per_s / pace.decode_per_s
+
+
+def request_work_s(done_per_s: float, *, ended_per_s: float, running: float, service_s: float | None) -> float | None:
+    """Mean replica-seconds of a request: work done a second / requests that this completes a second.
+
+    Those are what ended or, where that is more, running / `service_s` (J. D. C. Little, Operations Research 9 (1961),
+    383): as a burst begins much is done and nothing of it has ended. None where neither is known.
+    """
+    completed_per_s = max(ended_per_s, running / service_s if service_s else 0.0)
+    return done_per_s / completed_per_s if completed_per_s > 0 else None
+
+
+def work_arriving_per_s(done_per_s: float, *, grown_per_s: float, request_s: float) -> float:
+    """Replica-seconds of work that arrive a second: what is done, and what the requests that pile up still need.
+
+    `grown_per_s`: requests that arrived less those that ended, a second; `request_s`: work of one of them.
+    Conservation: work in the system grows by what arrives and falls by what is done. What is done alone hides the
+    demand as soon as all replicas are busy.
+    """
+    return max(0.0, done_per_s + grown_per_s * request_s)

@@ -210,7 +210,7 @@ def _estimate(part: Quantile | Within, found: Buckets | Native, slo_s: float | N
             return native.quantile(part.p, found, fewest=0)
         return histogram.quantile(part.p, found, fewest=0)
     if slo_s is None:
-        return Missing("there is no p95Target to hold the requests against")
+        return Missing("there is no p95Target or firstTokenTarget to hold the requests against")
     if isinstance(found, Native):
         return Estimate(
             sum(bucket.count for bucket in found.buckets if bucket.upper <= slo_s) / found.count, found.count

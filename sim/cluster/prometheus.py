@@ -215,6 +215,7 @@ _QUERIES: Final[Mapping[str, Callable[[_View], Reading]]] = MappingProxyType(
         ReadingName.PROMPT_TOKENS_PER_S: lambda view: view.per_pod(view.counter_rate(Counter.PROMPT_TOKENS)),
         ReadingName.GENERATION_TOKENS_PER_S: lambda view: view.per_pod(view.counter_rate(Counter.GENERATED_TOKENS)),
         ReadingName.ARRIVALS_PER_S: _arrivals,
+        ReadingName.ENDED_PER_S: lambda view: view.per_pod(view.counter_rate(Counter.FINISHED)),
         ReadingName.SERVICE_S: _service,
         ReadingName.P50_S: lambda view: _quantile(view, 0.5),
         ReadingName.P95_S: lambda view: _quantile(view, 0.95),

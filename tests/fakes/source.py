@@ -73,7 +73,7 @@ class RememberingSource(ScriptedSource):
             raise self.breaks
         past = []
         for at_s, readings in sorted(self.then.items()):
-            if from_s <= at_s <= to_s:
+            if from_s <= at_s <= to_s and (at_s - from_s) % step_s == 0:
                 moment = ScriptedSource(readings)
                 past.append((at_s, await moment.read(asks, at_s)))
         return past

@@ -18,7 +18,7 @@ from scaler.engine import Engine, Limits
 from scaler.obs import Observer
 from scaler.signals.reading import Missing, Reading, Sample
 from tests.fakes.clock import ManualClock
-from tests.fakes.source import ScriptedSource
+from tests.fakes.source import RememberingSource, ScriptedSource
 
 NOW_S = 1005.0
 KEYS = {"queuePerReplica": "4", "workload": "chat", "stabilizationDown": "0s"}
@@ -43,19 +43,21 @@ spec:
 """
 
 
+LIMITS = Limits(
+    tick_s=15.0,
+    delay_s=1.0,
+    first_answer_s=5.0,
+    forget_after_s=100.0,
+    max_objects=10,
+    backends={"default": Access(roles=frozenset({"metrics"}))},
+    presets=frozenset({"vllm"}),
+    dependencies=frozenset({"vectors"}),
+    reads_cluster=True,
+)
+
+
 def engine(readings: dict[str, Reading | float]) -> Engine:
-    limits = Limits(
-        tick_s=15.0,
-        delay_s=1.0,
-        first_answer_s=5.0,
-        forget_after_s=100.0,
-        max_objects=10,
-        backends={"default": Access(roles=frozenset({"metrics"}))},
-        presets=frozenset({"vllm"}),
-        dependencies=frozenset({"vectors"}),
-        reads_cluster=True,
-    )
-    return Engine(None, [ScriptedSource(readings)], limits, Observer(CollectorRegistry()), clock=ManualClock(NOW_S))
+    return Engine(None, [ScriptedSource(readings)], LIMITS, Observer(CollectorRegistry()), clock=ManualClock(NOW_S))
 
 
 async def checked(readings: dict[str, Reading | float], keys: dict[str, str] | None = None) -> Verdict:
@@ -221,3 +223,42 @@ def ran(arguments: list[str], typed: str) -> subprocess.CompletedProcess[str]:
     """In a process of its own, whose logging is its own too."""
     command = [sys.executable, "-m", "scaler", *arguments]
     return subprocess.run(command, input=typed, capture_output=True, text=True, timeout=60, check=False)
+
+
+AHEAD = {
+    "policy": "ahead",
+    "workload": "chat",
+    "coldStart": "3m",
+    "promptTokensPerSecondPerReplica": "15000",
+    "generationTokensPerSecondPerReplica": "5000",
+    "slotsPerReplica": "128",
+}
+RATES: dict[str, Reading | float] = {
+    "prompt_tokens_per_s": 30_000.0,
+    "generation_tokens_per_s": 5_000.0,
+    "arrivals_per_s": 20.0,
+    "ended_per_s": 20.0,
+    "service_s": 4.0,
+    "queue": 0.0,
+    "running": 80.0,
+    "replicas": 6.0,
+    "ready": 6.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("hours", "warned"),
+    [
+        pytest.param(0, True, id="nothing is remembered: the headroom is a guess, and that is said"),
+        pytest.param(24, False, id="a day is remembered: it is decided as a scaler would that has run for a day"),
+    ],
+)
+async def test_a_policy_that_learns_is_checked_with_what_the_backend_remembers(hours: int, warned: bool) -> None:
+    ticks = [990.0 - 15.0 * n for n in range(hours * 240)]
+    source = RememberingSource(RATES, dict.fromkeys(ticks, RATES))
+    asked = Engine(None, [source], LIMITS, Observer(CollectorRegistry()), clock=ManualClock(NOW_S))
+    one = await verdict(asked, Candidate(namespace="agents", name="chat-so", index=0, metadata=AHEAD))
+    await asked.close()
+    assert [f.where for f in one.findings] == (["what is learnt"] if warned else [])
+    assert one.replicas == (6 if warned else 4), one.steps
+    assert one.is_well

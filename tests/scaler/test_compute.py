@@ -313,7 +313,7 @@ def test_attainment_is_pessimistic_where_no_bucket_ends_at_the_slo() -> None:
     assert read("attainment", pods, replace(WINDOW, slo_s=1.0)) == near(0.5, pods=1, count=105.0)
     assert read("attainment", pods, replace(WINDOW, slo_s=1.5)) == near(0.5, pods=1, count=105.0)
     assert read("attainment", pods, replace(WINDOW, slo_s=2.0)) == near(1.0, pods=1, count=105.0)
-    assert read("attainment", pods) == Missing("no SLO is given: p95Target")
+    assert read("attainment", pods) == Missing("no SLO is given: p95Target or firstTokenTarget")
     assert isinstance(read("attainment", {}, replace(WINDOW, slo_s=1.0)), Missing)
 
 

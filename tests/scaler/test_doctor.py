@@ -135,6 +135,34 @@ def test_rule(change: Callable[[Json], None], keys: dict[str, str], want: tuple[
     assert want[2] in what
 
 
+AHEAD = {
+    "policy": "ahead",
+    "coldStart": "3m",
+    "promptTokensPerSecondPerReplica": "15000",
+    "generationTokensPerSecondPerReplica": "5000",
+    "slotsPerReplica": "128",
+    "hpaTolerance": "0",
+}
+
+
+def test_from_zero_nothing_can_be_seen_ahead() -> None:
+    ((severity, where, what),) = found(good(), AHEAD)
+    assert (severity, where) == ("warning", "spec.minReplicaCount")
+    assert "waits for a whole coldStart, 180 s" in what
+
+
+@pytest.mark.parametrize(("window_s", "rules"), [(0, 0), (30, 1), ("30", 0)])
+def test_an_hpa_that_waits_before_it_rises_takes_from_the_lead(window_s: object, rules: int) -> None:
+    obj = good()
+    obj["spec"]["minReplicaCount"] = 1
+    obj["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleUp"]["stabilizationWindowSeconds"] = (
+        window_s
+    )
+    told_of = found(obj, AHEAD)
+    assert len(told_of) == rules
+    assert all("delay every rise" in what for _, _, what in told_of)
+
+
 def test_a_tolerance_that_the_trigger_does_not_know_of() -> None:
     rules = found(good(), {"queuePerReplica": "4", "maxReplicas": "20"})
     assert [where for _, where, _ in rules] == ["trigger metadata 'hpaTolerance'"] * 2

@@ -302,7 +302,7 @@ async def test_attainment_at_an_slo_between_two_edges_is_pessimistic(
     assert isinstance(found, Sample)
     assert found.value == pytest.approx(0.5)
     assert await reading(source, "attainment", replace(CHAT, slo_s=None)) == Missing(
-        "there is no p95Target to hold the requests against"
+        "there is no p95Target or firstTokenTarget to hold the requests against"
     )
 
 

@@ -105,10 +105,12 @@ def test_the_contract_names_of_readings() -> None:
         "kv_usage",
         "preemptions_per_s",
         "arrivals_per_s",
+        "ended_per_s",
         "service_s",
         "p50_s",
         "p95_s",
         "ttft_p95_s",
         "itl_p95_s",
         "attainment",
+        "ttft_attainment",
     }

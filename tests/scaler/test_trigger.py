@@ -1,5 +1,7 @@
 """The metadata contract: what is accepted, and what is said about the rest."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,9 +12,21 @@ from scaler.policy.queue import QueueItems, QueueSeconds
 from scaler.policy.sessions import Sessions
 from scaler.policy.stabilization import Windows
 from scaler.policy.tokens import Tokens
+from scaler.policy.tokens_ahead import TokensAhead
+from scaler.signals.work import Pace
 from scaler.trigger import Trigger, TriggerError
 
 SMALL = {"queuePerReplica": "4"}
+AHEAD = {
+    "policy": "ahead",
+    "coldStart": "3m",
+    "promptTokensPerSecondPerReplica": "15000",
+    "generationTokensPerSecondPerReplica": "5000",
+    "slotsPerReplica": "128",
+}
+FORESIGHT = TokensAhead(
+    pace=Pace(prefill_per_s=15_000, decode_per_s=5_000), cold_start_s=180, slots=128, late_share=0.01
+)
 
 
 def faults(metadata: dict[str, str]) -> tuple[str, ...]:
@@ -87,12 +101,82 @@ def test_every_key() -> None:
             Latency(p95_target_s=2, slots=4),
             id="latency",
         ),
+        pytest.param(AHEAD, FORESIGHT, id="ahead"),
+        pytest.param(
+            AHEAD | {"lateShare": "0.05", "firstTokenTarget": "2s"},
+            replace(FORESIGHT, late_share=0.05, first_token_s=2.0),
+            id="ahead, and when a request is late",
+        ),
+        pytest.param(
+            AHEAD | {"policy": "composite", "sessionsPerReplica": "2"},
+            Composite(parts=(Sessions(per_replica=2), FORESIGHT)),
+            id="ahead, and never fewer than live sessions need",
+        ),
     ],
 )
 def test_policy(metadata: dict[str, str], want: object) -> None:
     trigger = Trigger.parse(metadata)
     assert trigger.sizing == want
     assert trigger.sizing is trigger.sizing
+
+
+def test_ahead_looks_at_a_minute_and_holds_by_itself_unless_told_otherwise() -> None:
+    alone = Trigger.parse(AHEAD)
+    assert (alone.windows, alone.window_s, alone.learns) == (Windows(up_s=0, down_s=60, gap_s=60), 60, True)
+    told = Trigger.parse(AHEAD | {"stabilizationDown": "10m", "window": "2m"})
+    assert (told.windows.down_s, told.window_s) == (600, 120)
+    among_others = Trigger.parse(AHEAD | {"policy": "composite"})
+    assert (among_others.windows.down_s, among_others.window_s) == (300, 120)
+    assert not Trigger.parse(SMALL).learns
+
+
+@pytest.mark.parametrize(
+    ("metadata", "slo_s"),
+    [
+        pytest.param(SMALL, None, id="nothing is promised"),
+        pytest.param(SMALL | {"p95Target": "8s", "slotsPerReplica": "4"}, 8, id="the end of a request"),
+        pytest.param(AHEAD | {"firstTokenTarget": "2s"}, 2, id="its first token"),
+    ],
+)
+def test_what_a_request_that_was_on_time_has_kept(metadata: dict[str, str], slo_s: float | None) -> None:
+    assert Trigger.parse(metadata).slo_s == slo_s
+
+
+@pytest.mark.parametrize(
+    ("metadata", "want"),
+    [
+        pytest.param({"policy": "ahead"}, ["policy 'ahead' needs coldStart"], id="ahead alone"),
+        pytest.param(
+            {"policy": "ahead", "coldStart": "3m"},
+            [
+                "'coldStart': needs promptTokensPerSecondPerReplica",
+                "'coldStart': needs generationTokensPerSecondPerReplica",
+                "'coldStart': needs slotsPerReplica",
+            ],
+            id="a cold start and nothing that says what a replica can do",
+        ),
+        pytest.param(
+            SMALL | {"lateShare": "0.02", "firstTokenTarget": "2s", "generationTokensPerSecondPerReplica": "1"},
+            [
+                "'generationTokensPerSecondPerReplica': nothing uses it; it goes with coldStart",
+                "'lateShare': nothing uses it; it goes with coldStart",
+                "'firstTokenTarget': nothing uses it; it goes with coldStart",
+            ],
+            id="its keys without it",
+        ),
+        pytest.param(
+            AHEAD | {"tokensPerSecondPerReplica": "9"},
+            ["'tokensPerSecondPerReplica': policy 'ahead' does not use it"],
+            id="another policy's key",
+        ),
+        pytest.param(AHEAD | {"coldStart": "3"}, ["'coldStart': want a number with its unit"], id="no unit"),
+        pytest.param(AHEAD | {"lateShare": "0"}, ["'lateShare': want a plain number"], id="nobody may ever be late"),
+    ],
+)
+def test_what_ahead_needs_and_what_needs_it(metadata: dict[str, str], want: list[str]) -> None:
+    found = faults(metadata)
+    assert len(found) == len(want)
+    assert all(part in fault for part, fault in zip(want, found, strict=True)), found
 
 
 def test_kedas_own_keys_pass() -> None:

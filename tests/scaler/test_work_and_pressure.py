@@ -6,7 +6,14 @@ from hypothesis import strategies as st
 
 from scaler.signals.pressure import kv_pressure, memory_pressure
 from scaler.signals.reading import Missing, Reading, Sample
-from scaler.signals.work import Pace, Shape, token_work_s
+from scaler.signals.work import (
+    Pace,
+    Shape,
+    request_work_s,
+    token_work_s,
+    work_arriving_per_s,
+    work_done_per_s,
+)
 
 SHAPE = Shape(prompt_tokens=1000.0, generation_tokens=200.0)
 PACE = Pace(prefill_per_s=500.0, decode_per_s=100.0)
@@ -42,6 +49,46 @@ def test_what_is_left_of_a_generation_that_runs(cv: float, want: float) -> None:
 def test_what_a_cache_holds_is_no_work() -> None:
     cached = Shape(prompt_tokens=1000.0, generation_tokens=200.0, cached_share=0.9)
     assert token_work_s(Sample(1, 0), Sample(0, 0), cached, PACE) == Sample(100 / 500 + 2, 0)
+
+
+def test_tokens_keep_replicas_busy_each_at_its_own_pace() -> None:
+    assert work_done_per_s(1000.0, 300.0, PACE) == 2 + 3
+
+
+@pytest.mark.parametrize(
+    ("ended", "running", "service_s", "want"),
+    [
+        pytest.param(10.0, 20.0, 2.0, 0.5, id="steady: those that end are those that run, a time in service later"),
+        pytest.param(10.0, 0.0, 2.0, 0.5, id="none runs at this instant: by those that ended"),
+        pytest.param(0.1, 200.0, 2.0, 0.05, id="a burst begins and hardly any has ended: by those that run"),
+        pytest.param(10.0, 20.0, None, 0.5, id="the time in service is not known: by those that ended"),
+        pytest.param(0.0, 20.0, None, None, id="none has ended, nor is it known how long they take"),
+        pytest.param(0.0, 0.0, 2.0, None, id="none ended, none runs"),
+        pytest.param(0.0, 20.0, 0.0, None, id="no time in service is no pace"),
+    ],
+)
+def test_work_of_a_request(ended: float, running: float, service_s: float | None, want: float | None) -> None:
+    assert request_work_s(5.0, ended_per_s=ended, running=running, service_s=service_s) == want
+
+
+@given(st.floats(0.01, 1e3), st.floats(0.01, 1e3), st.floats(0.001, 100), st.floats(0.1, 100))
+def test_while_the_number_in_flight_stands_what_arrives_is_what_is_done(
+    ended: float, running: float, request_s: float, service_s: float
+) -> None:
+    done = ended * request_s
+    found = request_work_s(done, ended_per_s=ended, running=min(running, ended * service_s), service_s=service_s)
+    assert found == pytest.approx(request_s)
+    assert work_arriving_per_s(done, grown_per_s=0.0, request_s=found or 0.0) == done
+
+
+@given(st.floats(0, 100), st.floats(0, 100), st.floats(0, 50), st.floats(0.01, 10))
+def test_a_full_pool_hides_no_demand(arrived: float, capacity: float, extra: float, request_s: float) -> None:
+    """Of what arrives the pool does what it can; the rest piles up, and is demand."""
+    done_requests = min(arrived + extra, capacity)
+    done, grown = done_requests * request_s, arrived - done_requests
+    assert work_arriving_per_s(done, grown_per_s=grown, request_s=request_s) == pytest.approx(
+        arrived * request_s, abs=1e-9
+    )
 
 
 amounts = st.floats(0, 1e4)

@@ -55,6 +55,49 @@ Agents and gateways export what no engine knows, as gauges:
 
 A workload at zero replicas has no pods to measure: only a gateway's metrics wake it.
 
+## Ahead
+
+`policy: ahead` asks for the replicas that will be needed when one that is asked for now is ready. It is what
+`slicewise sim evaluate` measures as `slicewise` (`docs/evaluation.md`).
+
+```yaml
+triggers:
+  - type: external
+    metadata:
+      scalerAddress: slicewise-scaler.slicewise.svc:9090
+      policy: ahead
+      coldStart: 3m
+      promptTokensPerSecondPerReplica: "15800"
+      generationTokensPerSecondPerReplica: "5400"
+      slotsPerReplica: "128"
+      firstTokenTarget: 2.5s
+      hpaTolerance: "0"
+```
+
+- **Demand** is work, in replicas kept busy: prompt tokens/s (not found in a prefix cache) /
+  `promptTokensPerSecondPerReplica` + generated tokens/s / `generationTokensPerSecondPerReplica`, and the work of the
+  requests that pile up (arrivals less ends). Unlike a queue or concurrency it does not saturate when all replicas are
+  busy, and says nothing about how many there are: raising or lowering the replicas does not change it. Measure both
+  numbers once, on one replica: prompts of one token's answer for the first, short prompts with all slots taken for
+  the second. `slicewise scaler check` prints the demand with its parts.
+- **Answer** = headroom x the highest demand of a hold, at least what arrives now and what works off the queue in a
+  minute. Headroom and hold are the cheapest pair that would have been enough over the last 48 hours, but for
+  `lateShare` of the demand; with `firstTokenTarget`, more of it where requests were late in fact. Until more than six
+  hours are known, at least 1.4. Every step says its numbers.
+- **State.** One instant a minute is learnt from. A new process reads the last two days from Prometheus at that step,
+  four hours a query (in shorter stretches where many triggers ask), while it already answers; until it has caught up
+  it does not lower. Two scalers that have read the same answer the same; with direct scrapes there is no past to
+  read, and they do so two days after the younger one began. Nothing is written anywhere.
+- **Not known.** Without tokens a minute teaches nothing and nothing is lowered; after 150 s of that, a whole hold has
+  to be seen again before anything is lowered. Pods that are not seen make the demand a lower bound: it may raise.
+- **Zero** is answered after a whole hold without any work, so that `minReplicaCount: 0` works; from zero nothing can
+  be seen ahead, and only a gateway's `agent_requests_waiting` wakes the workload.
+- **HPA.** The answer is an absolute number (`AverageValue`, target 1), so that nothing multiplies. It holds by
+  itself: set `scaleDown.stabilizationWindowSeconds: 0`, both tolerances to `"0"`, and no
+  `scaleUp.stabilizationWindowSeconds`; `slicewise scaler check` says where the object differs.
+
+With `policy: composite` its keys may stand beside those of other policies: up if any says so, down only if all agree.
+
 ## What is not known
 
 A reading that is missing, older than `maxAge`, or NaN is not 0. While anything that a policy needs is not known, or
