@@ -95,9 +95,13 @@ class Traffic:
         plain = np.array([float(p.plain) for p in tables.model.profiles])
         return (plain if plain.any() else np.ones(len(plain))) + _by_profile(self.shapes, self.weights, tables)
 
+    def ahead(self, tables: Tables) -> NDArray[np.float64]:  # (k,)
+        """Slices by profile of a model that the pods ask for which wait now."""
+        return _by_profile(self.waiting_shapes, self.waiting, tables)
+
     def coming(self, tables: Tables) -> Coming:
         """Those that wait, and as far as no set is being worked off also what was seen so far, once more."""
-        waiting, learnt = _by_profile(self.waiting_shapes, self.waiting, tables), self.counts(tables)
+        waiting, learnt = self.ahead(tables), self.counts(tables)
         rest = 1 - self.backlog
         return Coming(waiting + rest * learnt, float(waiting.sum() + rest * (learnt.sum() + UNSEEN)))
 

@@ -149,6 +149,12 @@ def test_slice_value_opens_fewer_gpus_than_first_fit() -> None:
     assert ours.gpus_used < theirs.gpus_used
 
 
+@pytest.mark.parametrize("mix", MIXES)
+def test_slice_value_packs_a_set_that_waits_into_the_fewest_gpus(mix: str) -> None:
+    row = fixed_set(Workload.of("a100-80", mix), "slice-value", seed=1, pods=150)
+    assert row.gpus_used == row.optimum_gpus
+
+
 # ---- the command -----------------------------------------------------------------------------------------------
 
 

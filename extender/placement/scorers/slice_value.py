@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extender.placement.masks import Tables
+from extender.placement.openings import weights
 from extender.placement.scorers.base import Floats, Shares, ties, where_fits
 from extender.placement.scorers.fragmentation import Fragmentation
 from extender.placement.traffic import NO_TRAFFIC, Coming, Traffic
@@ -58,6 +59,10 @@ class SliceValue:
             waste = expected_waste(static, tables.free, traffic.coming(tables), census)
             opened = np.where(np.arange(tables.states) == tables.empty, 0.0, waste)
             price += (1 - weight) / tables.cells * (static.size[profile] + waste[after] - opened[:, None])
+            ahead = traffic.ahead(tables)
+            if ahead.any():
+                opens = weights(tables).added(tables, profile, ahead, census)
+                price += (1 - weight) * traffic.backlog * opens
         return where_fits(tables, profile, price * tables.model.memory_mib / 1024 + ties(tables, profile))
 
     def mps(self, before: Shares, after: Shares, supply: Floats, gpus: int, /) -> Floats:
