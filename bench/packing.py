@@ -7,10 +7,12 @@ from typing import Final
 
 import numpy as np
 
-from sim.packing.engine import Desk, Tables, bind, decide, forget, new_desk, no_watch, place_sequence
+from extender.placement.spr.policy import Spr
+from extender.placement.spr.watch import no_watch
+from sim.packing.engine import Desk, Tables, bind, decide, forget, new_desk, place_sequence
 from sim.packing.lab import Cases, experiments, load, warm_up
 from sim.packing.model import IntArray, Nodes, Trace, nothing_placed
-from sim.packing.policies.spr import Spr
+from sim.packing.policies.spr import spr_of, spr_tables
 from sim.packing.table import SCORERS
 from sim.streams import stream
 
@@ -38,9 +40,9 @@ def filled(trace: Trace, load_share: float) -> tuple[Desk, Spr, IntArray]:
     pods = int(load_share * nodes.gpu_milli_total / mean_milli)
     arrivals = stream(0, "bench-packing").choice(trace.class_of_pod, pods)
     desk = new_desk(nodes, trace.classes)
-    policy = Spr(nodes, trace.classes, desk.states)
+    policy = spr_of(nodes, trace.classes, desk)
     policy.observe(arrivals)
-    tables, _ = policy.refresh(desk.cluster)
+    tables = spr_tables(policy.refresh(desk.cluster)[0])
     place_sequence(desk, tables, no_watch(), arrivals, nothing_placed(pods))
     return desk, policy, arrivals
 
@@ -60,11 +62,11 @@ def decisions_ms(desk: Desk, tables: Callable[[], Tables], arrivals: IntArray, d
 def decisions(trace: Trace, load_share: float) -> list[Row]:
     """Warm: one pod was placed since; new prices: all scores are stale; cold: nothing is known of any node."""
     desk, policy, arrivals = filled(trace, load_share)
-    latest, _ = policy.refresh(desk.cluster)
+    latest = spr_tables(policy.refresh(desk.cluster)[0])
     types = np.unique(arrivals).tolist()
 
     def refreshed() -> Tables:
-        return policy.refresh(desk.cluster)[0]
+        return spr_tables(policy.refresh(desk.cluster)[0])
 
     def place_one() -> None:
         nodes = {pod: decide(desk, pod, latest) for pod in types}

@@ -37,7 +37,10 @@ class Nodes:
 
 
 class Pods:
-    """Pods that matter into the ledger; those that wait are kept for bind, which is told no more than a uid."""
+    """Pods that matter or have a node into the ledger: all take CPU and memory. Those that wait are kept for bind.
+
+    Bind is told no more than a uid.
+    """
 
     def __init__(self, ledger: Ledger, now_s: Clock) -> None:
         self._ledger = ledger
@@ -49,14 +52,14 @@ class Pods:
         return self._waiting.get(uid)
 
     def replace(self, items: Sequence[Json]) -> None:
-        ours = [pod for pod in items if matters(pod)]
-        self._ledger.replace_pods(ours, self._now_s())
+        seen = [pod for pod in items if _is_placed(pod) or matters(pod)]
+        self._ledger.replace_pods(seen, self._now_s())
         self._waiting.clear()
-        for pod in ours:
+        for pod in seen:
             self._note(pod)
 
     def upsert(self, obj: Json) -> None:
-        if not matters(obj):
+        if not _is_placed(obj) and not matters(obj):
             return
         self._ledger.put_pod(obj)
         self._note(obj)
@@ -69,7 +72,7 @@ class Pods:
     def _note(self, pod: Json) -> None:
         uid = pod["metadata"]["uid"]
         self._waiting.pop(uid, None)
-        if (pod.get("spec") or {}).get("nodeName"):
+        if _is_placed(pod):
             return
         try:
             demand = Demand.of(pod)
@@ -78,6 +81,10 @@ class Pods:
         else:
             if demand is not None:
                 self._waiting[uid] = demand
+
+
+def _is_placed(pod: Json) -> bool:
+    return bool((pod.get("spec") or {}).get("nodeName"))
 
 
 class Heartbeats:

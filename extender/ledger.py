@@ -15,10 +15,12 @@ from extender.placement.allocation import Allocation, AllocationError
 from extender.placement.demand import Demand, DemandError, Shape
 from extender.placement.fleet import NO_NODE, Fleet
 from extender.placement.holding import Holding, Phase, mapping, pod_key
+from extender.placement.load import Allocatable, Load, comes_with_its_node
 from extender.placement.model import GpuProblem, Inventory, InventoryError, NoInventory, inventory_text
 from extender.placement.node import NOT_SEEN, Node, Problem, StaticRoom
+from extender.placement.nominees import Nominees
 from extender.placement.plan import Misfit, NodeView, Prices, plan
-from extender.placement.scorers import DEFAULT, SCORERS
+from extender.placement.scorers import DEFAULT, SCORERS, node_scorer
 from extender.placement.traffic import NO_TRAFFIC, Traffic
 from extender.placement.usage import Held
 
@@ -56,6 +58,7 @@ class Ledger:
         self.assume_ttl_s = assume_ttl_s
         self.scorer_name, self.scorer = scorer, SCORERS[scorer]
         self.fleet = Fleet()
+        self.node_scorer = node_scorer(scorer, self.fleet)
         self.traffic: Traffic = NO_TRAFFIC  # learnt: what is asked for, and whether pods leave
         self._waiting: dict[str, tuple[Shape, int]] = {}  # pods that the API shows without a place
         self._asked: dict[str, None] = {}  # uids that traffic has counted; the one that asked last stands last
@@ -63,9 +66,10 @@ class Ledger:
         self._texts: dict[str, str] = {}  # inventory annotations as read last
         self._renewed_s: dict[str, float] = {}
         self._where: dict[str, str] = {}  # node of each pod that holds something
-        self._nominees: dict[str, dict[str, Demand]] = {}  # by node, then uid
-        self._nominated: dict[str, str] = {}  # node of each nominee
+        self._nominees = Nominees()
         self._pod_problems: dict[str, Problem] = {}
+        self._others: dict[str, str] = {}  # node of each bound pod that holds nothing of ours
+        self._listing = False  # what is read now are all pods that there are: no moment at which they came
 
     # ---- nodes -------------------------------------------------------------------------------------------------
 
@@ -79,11 +83,13 @@ class Ledger:
                 self.fleet.drop(name)
             return
         self.fleet.put(name, list(zip(node.gpus, node.usages, node.base(), strict=True)))
+        self._tell_fleet(node, ())
         self.fleet.renewed_s[self.fleet.slots[name]] = self._renewed_s.get(name, -inf)
 
     def put_node_object(self, node: Mapping[str, object]) -> None:
         """A Node object (its JSON). Reads the inventory annotation only if it changed."""
         name = _text(mapping(node.get("metadata")), "name", "Node")
+        self._nodes.setdefault(name, Node(name)).allocatable = Allocatable.of(node)
         text = inventory_text(node)
         if text is None:
             self.put_node(name, NO_REPORT)
@@ -93,6 +99,7 @@ class Ledger:
             except InventoryError as e:
                 self.put_node(name, NoInventory(f"unreadable inventory: {e}"))
             self._texts[name] = text
+        self._tell_fleet(self._nodes[name], ())
 
     def drop_node(self, name: str) -> None:
         """The node is gone. What its pods hold is remembered until they are gone too."""
@@ -133,7 +140,7 @@ class Ledger:
             return
         node = spec.get("nodeName")
         if isinstance(node, str) and node:
-            self._drop_nominee(uid)
+            self._nominees.drop(uid)
             self._put_bound(uid, node, pod)
         else:
             self._put_pending(uid, status.get("nominatedNodeName"), pod)
@@ -144,7 +151,8 @@ class Ledger:
         if holding is not None and holding.phase is not Phase.ASSUMED and holding.uuids:
             self.traffic = self.traffic.leave()
         self._stop_waiting(uid)
-        self._drop_nominee(uid)
+        self._nominees.drop(uid)
+        self._drop_other(uid)
         self._pod_problems.pop(uid, None)
         self._release(uid)
 
@@ -154,12 +162,13 @@ class Ledger:
         The list may be older than a Binding of ours, so a confirmed pod that it does not show gets the time of a
         reservation to appear.
         """
-        seen = set()
+        seen, self._listing = set(), True
         for pod in pods:
             self.put_pod(pod)
             seen.add(mapping(pod.get("metadata")).get("uid"))
-        known = self._where.keys() | self._nominated.keys() | self._pod_problems.keys() | self._waiting.keys()
-        for uid in known - seen:
+        self._listing = False
+        by_uid = (self._where, self._nominees.uids, self._pod_problems, self._waiting, self._others)
+        for uid in set().union(*by_uid) - seen:
             holding = self.holding(uid)
             if holding is None or holding.phase in {Phase.BOUND, Phase.TERMINATING}:
                 self.drop_pod(uid)
@@ -171,8 +180,19 @@ class Ledger:
     def ask(self, demand: Demand) -> None:
         """A pod looks for a place, for the first time or again: it is counted once, whether it finds one or not."""
         self._stop_waiting(demand.uid)
-        if demand.shape is not None and self._is_new(demand.uid):
+        if demand.shape is None:
+            return
+        new = self._is_new(demand.uid)
+        if new:
             self.traffic = self.traffic.arrive(demand.shape, demand.count)
+        if self.node_scorer is not None:
+            self.node_scorer.hear(demand, new=new, at_once=True)
+
+    def learn_from(self, other: "Ledger") -> None:
+        """Expects what another ledger with the same scorer does."""
+        self.traffic = other.traffic
+        if self.node_scorer is not None and other.node_scorer is not None:
+            self.node_scorer.learn_from(other.node_scorer)
 
     def wait(self, demand: Demand) -> None:
         """A pod has no place and will ask for one, for the first time or again: scorers know what is still to come."""
@@ -213,6 +233,7 @@ class Ledger:
                 phase=Phase.ASSUMED,
                 allocation=chosen,
                 static=demand.static,
+                load=demand.load,
                 expires_s=now_s + self.assume_ttl_s,
             )
         )
@@ -268,7 +289,7 @@ class Ledger:
         """Pods for which room is made on a node and that go before a demand: the most important first."""
         found = [
             d
-            for d in self._nominees.get(node, {}).values()
+            for d in self._nominees.on(node)
             if d.uid != demand.uid and d.uid not in self._where and d.priority >= demand.priority
         ]
         return sorted(found, key=lambda d: (-d.priority, d.key))
@@ -313,7 +334,7 @@ class Ledger:
 
     def prices(self) -> Prices:
         """The scorer's prices now; to be asked for again when something changed."""
-        return Prices(self.fleet, self.scorer, self.traffic)
+        return Prices(self.fleet, self.scorer, self.traffic, self.node_scorer)
 
     def problems(self) -> tuple[Problem, ...]:
         """Everything that does not add up, by node."""
@@ -332,10 +353,14 @@ class Ledger:
             known = self.holding(uid)
             if known is not None and known.node != node:
                 self._release(uid)  # a reservation elsewhere, overtaken by the API
+            if known is None or known.node != node:
+                self._put_other(uid, node, pod)
             return
         if holding is None:
             self._release(uid)
+            self._put_other(uid, node, pod)
             return
+        self._drop_other(uid)
         if holding.uuids and self._is_new(uid):
             self._learn(pod)
         self._hold(holding)
@@ -348,6 +373,27 @@ class Ledger:
             return  # what it holds is known by its record; what it wanted is not
         if demand is not None and demand.shape is not None:
             self.traffic = self.traffic.present(demand.shape, demand.count)
+            if self.node_scorer is not None:
+                self.node_scorer.hear(demand, new=True, at_once=not self._listing)
+
+    def _put_other(self, uid: str, name: str, pod: Mapping[str, object]) -> None:
+        load, new = Load.of(pod), uid not in self._others
+        if new and self.node_scorer is not None and not comes_with_its_node(pod):
+            self.node_scorer.hear_other(name, load, at_once=not self._listing)
+        if self._others.get(uid, name) != name:
+            self._drop_other(uid)
+        self._others[uid] = name
+        node = self._nodes.setdefault(name, Node(name))
+        node.put_other(uid, load)
+        self._tell_fleet(node, ())
+
+    def _drop_other(self, uid: str) -> None:
+        name = self._others.pop(uid, None)
+        if name is not None:
+            node = self._nodes[name]
+            node.drop_other(uid)
+            self._tell_fleet(node, ())
+            self._tidy(name)
 
     def _is_new(self, uid: str) -> bool:
         """Whether a pod has not been counted yet; it is from now on."""
@@ -359,7 +405,7 @@ class Ledger:
         return new
 
     def _put_pending(self, uid: str, node: object, pod: Mapping[str, object]) -> None:
-        self._drop_nominee(uid)
+        self._nominees.drop(uid)
         try:
             demand = Demand.of(pod)
         except DemandError:
@@ -369,20 +415,12 @@ class Ledger:
         if not mapping(pod.get("spec")).get("schedulingGates"):
             self.wait(demand)
         if isinstance(node, str) and node:
-            self._nominated[uid] = node
-            self._nominees.setdefault(node, {})[uid] = demand
+            self._nominees.put(node, demand)
 
     def _stop_waiting(self, uid: str) -> None:
         shape, slices = self._waiting.pop(uid, (None, 0))
         if shape is not None:
             self.traffic = self.traffic.wait(shape, -slices)
-
-    def _drop_nominee(self, uid: str) -> None:
-        node = self._nominated.pop(uid, None)
-        if node is not None:
-            del self._nominees[node][uid]
-            if not self._nominees[node]:
-                del self._nominees[node]
 
     def _hold(self, holding: Holding) -> None:
         if self._where.get(holding.uid, holding.node) != holding.node:
@@ -399,13 +437,16 @@ class Ledger:
             self._tidy(name)
 
     def _tell_fleet(self, node: Node, changed: Iterable[int]) -> None:
-        for position in changed:
-            self.fleet.update(self.fleet.slots[node.name], position, node.gpus[position], node.usages[position])
+        slot = self.fleet.slots.get(node.name, NO_NODE)
+        if slot != NO_NODE:
+            for position in changed:
+                self.fleet.update(slot, position, node.gpus[position], node.usages[position])
+            self.fleet.set_room(slot, node.allocatable, node.free)
 
     def _tidy(self, name: str) -> None:
         """Forgets a node that the API does not have and on which nothing is held any more."""
         node = self._nodes[name]
-        if node.inventory is NOT_SEEN and not node.pods:
+        if node.inventory is NOT_SEEN and not node.pods and not node.others:
             del self._nodes[name]
 
 

@@ -17,6 +17,8 @@ class Rehearsal:
 
     def __init__(self, ledger: Ledger, pods: Mapping[str, Mapping[str, object]], now_s: float) -> None:
         self._ledger, self._pods, self._now_s = ledger, pods, now_s
+        if ledger.node_scorer is not None:
+            ledger.node_scorer.freeze()
 
     def opens(self, asking: Asking, node: str, gone: frozenset[str]) -> bool:
         if self._ledger.unusable(node, self._now_s) is not None:

@@ -30,6 +30,7 @@ def _node(ledger: Ledger, name: str, now_s: float, *, detailed: bool) -> dict[st
     if node is None:
         return found
     found["pods"] = len(node.pods)
+    found["free"] = {"cpu_milli": node.free.cpu_milli, "memory_mib": node.free.memory_mib}
     if detailed:
         found["gpus"] = [_gpu(node, gpu) for gpu in node.gpus]
         if not isinstance(node.inventory, Inventory):

@@ -82,7 +82,7 @@ def survey(objects: Objects, now_s: float, *, stale_after_s: float, scorer: str 
     for name, renewed_s in objects.renewed_s.items():
         ledger.heartbeat(name, renewed_s)
     pods = {pod["metadata"]["uid"]: pod for pod in objects.pods if matters(pod)}
-    ledger.replace_pods(pods.values(), now_s)
+    ledger.replace_pods(objects.pods, now_s)
     usable = {n["metadata"]["name"]: n for n in objects.nodes if ledger.unusable(n["metadata"]["name"], now_s) is None}
     admission = _Admission(usable)
     notes = [str(p) for p in ledger.problems()]

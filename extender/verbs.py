@@ -112,7 +112,7 @@ def score_objects(
 def what_if(ledger: Ledger, objects: Mapping[str, Mapping[str, object]], now_s: float) -> Ledger:
     """A ledger of nodes that do not exist, empty and fresh, with the same settings."""
     new = Ledger(stale_after_s=ledger.stale_after_s, scorer=ledger.scorer_name)
-    new.traffic = ledger.traffic
+    new.learn_from(ledger)
     for name, node in objects.items():
         new.put_node_object(node)
         new.heartbeat(name, now_s)
@@ -253,6 +253,8 @@ def _mig_price(fleet: Fleet, demand: Demand, lookup: Lookup, prices: Prices) -> 
 
 def _share_price(fleet: Fleet, demand: Demand, lookup: Lookup, prices: Prices) -> NDArray[np.float64]:
     fits = fleet.share_fits(lookup, demand.tenant)
+    if prices.nodes is not None:
+        return prices.nodes.shares(demand, lookup, fits)
     total, free_mib, free_pct = (a[fits].astype(np.float64) for a in (fleet.total_mib, fleet.free_mib, fleet.free_pct))
     mib, pct = (np.broadcast_to(size, fits.shape)[fits] for size in fleet.share_size(lookup))
     each = np.full(fits.shape, np.inf)
@@ -262,6 +264,8 @@ def _share_price(fleet: Fleet, demand: Demand, lookup: Lookup, prices: Prices) -
 
 def _whole_price(fleet: Fleet, demand: Demand, lookup: Lookup, prices: Prices) -> NDArray[np.float64]:
     fits = fleet.whole_fits(lookup)
+    if prices.nodes is not None:
+        return prices.nodes.whole(demand, fits)
     shared = (fits & (fleet.kind == Kind.MPS)).sum(axis=0)
     return prices.whole(fits.sum(axis=0) - shared, shared, demand.count)
 

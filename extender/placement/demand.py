@@ -5,6 +5,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final, Self
 
+from extender.placement import busiest as rule
+from extender.placement.load import NO_LOAD, Load
 from extender.placement.profile import Mode, profile_name
 from extender.placement.quantity import parse_count, parse_mib
 
@@ -58,6 +60,7 @@ class Demand:
     shape: Shape | None = None
     containers: tuple[ContainerDemand, ...] = ()  # in the order in which they start
     static: tuple[tuple[str, int], ...] = ()  # existing MIG instances by profile, chosen by NVIDIA's plugin
+    load: Load = NO_LOAD
 
     @property
     def count(self) -> int:
@@ -94,24 +97,13 @@ class Demand:
             shape=shape,
             containers=containers,
             static=static,
+            load=Load.of(pod),
         )
 
 
 def busiest(containers: Iterable[ContainerDemand]) -> int:
-    """Most slices held at one time: max(all that run together, each init container with the sidecars before it).
-
-    Source: Kubernetes, "Sidecar Containers", resource sharing within containers.
-    """
-    sidecars, most, rest = 0, 0, 0
-    for c in containers:
-        if c.init:
-            most = max(most, sidecars + c.count)
-        elif c.sidecar:
-            sidecars += c.count
-            most = max(most, sidecars)
-        else:
-            rest += c.count
-    return max(most, sidecars + rest)
+    """Most slices held at one time."""
+    return rule.busiest(rule.Part(c.count, c.init, c.sidecar) for c in containers)
 
 
 def _mapping(value: object) -> Mapping[str, object]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from extender.placement.demand import Shape
 from extender.placement.fit import offered, profile_for
 from extender.placement.fragment import SHARES, share_room
+from extender.placement.load import Allocatable
 from extender.placement.masks import tables
 from extender.placement.model import Gpu
 from extender.placement.profile import GpuModel, Mode, Profile
@@ -24,7 +25,9 @@ NO_NODE: Final = 0
 NO_STATE: Final = 0  # of a GPU that gives no MIG slices
 NOBODY: Final = -1  # tenant of an MPS GPU that nobody uses
 SEVERAL: Final = -2  # and of one that several use: nobody may join
+NOT_TOLD: Final = -1  # CPU or memory of a node that does not tell what it has
 _MAX_LOOKUPS: Final = 1024
+_CHANGES_KEPT: Final = 1 << 12  # a reader further behind than this looks at all nodes again
 
 Ints = NDArray[np.int32]
 
@@ -35,7 +38,10 @@ _PER_GPU: Final[Sequence[tuple[str, float]]] = (
     ("whole", False),
     ("_share_room", 0),
 )
-_PER_NODE: Final[Sequence[tuple[str, float]]] = (("renewed_s", -np.inf),)
+_PER_NODE: Final[Sequence[tuple[str, float]]] = (
+    ("renewed_s", -np.inf),
+    *((name, NOT_TOLD) for name in ("cpu_milli", "memory_mib", "cpu_free_milli", "memory_free_mib")),
+)
 
 
 class Kind(IntEnum):
@@ -91,6 +97,10 @@ class Fleet:
         self.layout = 0  # counts the changes of what there is, as against who has it
         self.supply = np.zeros(len(SHARES), np.int64)  # (t,) typical MPS shares that still fit
         self.renewed_s = np.full(n, -np.inf)  # (n,) last heartbeat
+        self.cpu_milli, self.memory_mib = np.full((2, n), NOT_TOLD, np.int64)  # (n,) for pods, as the node tells
+        self.cpu_free_milli, self.memory_free_mib = np.full((2, n), NOT_TOLD, np.int64)  # (n,) less what pods ask for
+        self.clock = 0  # counts the changes of nodes
+        self._changed = np.zeros(_CHANGES_KEPT, np.intp)  # ring: which column changed, by clock modulo its length
         self.kind = np.zeros((w, n), np.int8)
         self.model = np.zeros((w, n), np.int16)
         self.state = np.zeros((w, n), np.intp)
@@ -120,6 +130,7 @@ class Fleet:
             self._pad(len(gpus) - len(self.kind), 0)
         slot = self.slots[name]
         self.layout += 1
+        self._touch(slot)
         for position, (gpu, usage, base) in enumerate(gpus):
             self.kind[position, slot] = _KINDS[gpu.mode] if gpu.usable else Kind.UNUSABLE
             self.model[position, slot] = self._model_id(gpu.model)
@@ -138,6 +149,7 @@ class Fleet:
         """One GPU changed. An unusable one gives nothing."""
         if not gpu.usable:
             return
+        self._touch(slot)
         if gpu.mode is Mode.MIG:
             self.census[self.state[position, slot]] -= 1
             state = self.first_state[self._model_ids[gpu.model]] + usage.state
@@ -152,6 +164,21 @@ class Fleet:
         self.clients_left[position, slot] = usage.clients_left
         self.tenant[position, slot] = self._tenant(usage)
         self._set_share_room(slot, position, gpu.memory_mib, usage)
+
+    def set_room(self, slot: int, total: Allocatable, free: Allocatable) -> None:
+        """CPU and memory of a node for pods: all of it, and what is left."""
+        if _told(total) != (self.cpu_milli[slot], self.memory_mib[slot]):
+            self.cpu_milli[slot], self.memory_mib[slot] = _told(total)
+            self.layout += 1
+        if _told(free) != (self.cpu_free_milli[slot], self.memory_free_mib[slot]):
+            self.cpu_free_milli[slot], self.memory_free_mib[slot] = _told(free)
+            self._touch(slot)
+
+    def changed_since(self, clock: int) -> NDArray[np.intp] | None:
+        """Columns that changed after that moment of the clock, each once; None: too many to tell."""
+        if self.clock - clock > _CHANGES_KEPT:
+            return None
+        return np.unique(self._changed[np.arange(clock, self.clock) % _CHANGES_KEPT])
 
     @property
     def shared_gpus(self) -> int:
@@ -225,6 +252,10 @@ class Fleet:
 
     # ---- inside ------------------------------------------------------------------------------------------------
 
+    def _touch(self, slot: int) -> None:
+        self._changed[self.clock % _CHANGES_KEPT] = slot
+        self.clock += 1
+
     def _look_up(self, shape: Shape) -> Lookup:
         profiles = tuple(profile_for(m, shape) for m in self.models)
         room = np.zeros(len(self.census), np.int16)
@@ -290,6 +321,11 @@ class Fleet:
             setattr(self, name, np.pad(grid, margins, constant_values=empty))
         for name, empty in _PER_NODE if columns else ():
             setattr(self, name, np.pad(getattr(self, name), (0, columns), constant_values=empty))
+
+
+def _told(room: Allocatable) -> tuple[int, int]:
+    cpu, memory = room.cpu_milli, room.memory_mib
+    return NOT_TOLD if cpu is None else cpu, NOT_TOLD if memory is None else memory
 
 
 def _size(profile: Profile) -> tuple[int, int, str]:

@@ -8,6 +8,7 @@ from typing import Self
 
 from extender.placement.allocation import ALLOCATION, Allocation, AllocationError
 from extender.placement.demand import PREFIX, Demand
+from extender.placement.load import NO_LOAD, Load
 from extender.placement.usage import Held
 
 
@@ -33,6 +34,7 @@ class Holding:
     allocation: Allocation
     static: tuple[tuple[str, int], ...] = ()  # existing MIG instances by profile
     expires_s: float = inf
+    load: Load = NO_LOAD
 
     @property
     def uuids(self) -> frozenset[str]:
@@ -71,6 +73,7 @@ class Holding:
             phase=Phase.TERMINATING if meta.get("deletionTimestamp") else Phase.BOUND,
             allocation=allocation,
             static=static,
+            load=Load.of(pod),
         )
 
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from extender.placement.allocation import MigSlice
 from extender.placement.holding import Holding
+from extender.placement.load import NO_LOAD, NOT_TOLD, Allocatable, Load
 from extender.placement.model import Gpu, GpuProblem, Inventory, NoInventory
 from extender.placement.plan import NodeView
 from extender.placement.profile import Placement
@@ -45,10 +46,13 @@ class Node:
         self.refused: tuple[GpuProblem, ...] = ()
         self.position: dict[str, int] = {}
         self.usages: list[Usage] = []
+        self.allocatable = NOT_TOLD
         self.pods: dict[str, Holding] = {}
+        self.others: dict[str, Load] = {}  # pods that hold nothing of ours, and take CPU and memory
         self._holders: dict[str, dict[str, Holding]] = {}  # by GPU, then pod
         self._conflicts: dict[str, tuple[str, ...]] = {}
         self._static: StaticRoom | None = None  # None: to be counted again
+        self._cpu_milli = self._memory_mib = 0  # of all pods
 
     @property
     def gpus(self) -> tuple[Gpu, ...]:
@@ -66,6 +70,7 @@ class Node:
         """Takes a pod in, in place of what was known of it. Returns the positions of the GPUs that changed."""
         before = self._let_go(holding.uid)
         self.pods[holding.uid] = holding
+        self._use(holding.load, 1)
         for uuid in holding.uuids:
             self._holders.setdefault(uuid, {})[holding.uid] = holding
         return self._recount(before | holding.uuids)
@@ -73,6 +78,24 @@ class Node:
     def release(self, uid: str) -> list[int]:
         """Lets a pod go. Returns the positions of the GPUs that changed."""
         return self._recount(self._let_go(uid))
+
+    def put_other(self, uid: str, load: Load) -> None:
+        """A pod that holds nothing of ours, in place of what was known of it."""
+        self.drop_other(uid)
+        self.others[uid] = load
+        self._use(load, 1)
+
+    def drop_other(self, uid: str) -> None:
+        self._use(self.others.pop(uid, NO_LOAD), -1)
+
+    @property
+    def free(self) -> Allocatable:
+        """CPU and memory that no pod asked for; never less than none."""
+        cpu, memory = self.allocatable.cpu_milli, self.allocatable.memory_mib
+        return Allocatable(
+            None if cpu is None else max(0, cpu - self._cpu_milli),
+            None if memory is None else max(0, memory - self._memory_mib),
+        )
 
     def base(self) -> list[Usage]:
         """What would be left of each GPU without any pod."""
@@ -141,12 +164,17 @@ class Node:
     def _let_go(self, uid: str) -> frozenset[str]:
         """Returns the GPUs of which the pod held something; none if it is not known."""
         holding = self.pods.pop(uid, None)
+        self._use(holding.load if holding else NO_LOAD, -1)
         uuids = holding.uuids if holding else frozenset[str]()
         for uuid in uuids:
             del self._holders[uuid][uid]
             if not self._holders[uuid]:
                 del self._holders[uuid]
         return uuids
+
+    def _use(self, load: Load, sign: int) -> None:
+        self._cpu_milli += sign * load.cpu_milli
+        self._memory_mib += sign * load.memory_mib
 
     def _recount(self, uuids: Iterable[str]) -> list[int]:
         self._static = None

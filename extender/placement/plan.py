@@ -12,9 +12,10 @@ from extender.placement.demand import Demand, Shape
 from extender.placement.fit import offered, profile_for, share_mib, share_pct
 from extender.placement.fleet import Fleet
 from extender.placement.masks import Tables, tables
+from extender.placement.milli import milli_of
 from extender.placement.model import Gpu
 from extender.placement.profile import GpuModel, Mode
-from extender.placement.scorers.base import Floats, Scorer, Shares
+from extender.placement.scorers.base import CLOSED, Bools, Floats, Ints, NodeScorer, Scorer, Shares
 from extender.placement.traffic import NO_TRAFFIC, Traffic
 from extender.placement.usage import Usage
 
@@ -38,11 +39,23 @@ class Misfit:
     why: str
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Sharing:
+    """One share on each of some GPUs of a node. `places`: in the node's view; arrays in their order."""
+
+    places: Sequence[int]
+    fits: Bools
+    before: Shares
+    after: Shares
+
+
 class Prices:
     """A scorer's prices at one moment of the fleet. Valid until the fleet changes."""
 
-    def __init__(self, fleet: Fleet, scorer: Scorer, traffic: Traffic = NO_TRAFFIC) -> None:
-        self._fleet, self._scorer, self._traffic = fleet, scorer, traffic
+    def __init__(
+        self, fleet: Fleet, scorer: Scorer, traffic: Traffic = NO_TRAFFIC, nodes: NodeScorer | None = None
+    ) -> None:
+        self._fleet, self._scorer, self._traffic, self.nodes = fleet, scorer, traffic, nodes
         self._mig: dict[tuple[GpuModel, int], Floats] = {}
 
     def mig(self, model: GpuModel, profile: int) -> Floats:
@@ -57,6 +70,17 @@ class Prices:
 
     def shares(self, before: Shares, after: Shares) -> Floats:
         return self._scorer.mps(before, after, self._fleet.supply.astype(np.float64), self._fleet.shared_gpus)
+
+    def shares_on(self, view: NodeView, demand: Demand, sharing: "Sharing") -> Floats:
+        """(g,): of one share on each of these GPUs of a node, infinite where it does not fit."""
+        if self.nodes is None:
+            return np.where(sharing.fits, self.shares(sharing.before, sharing.after), np.inf)
+        rest = np.array(
+            [_milli_left(gpu, left) for i, (gpu, left) in enumerate(view.gpus) if i not in sharing.places], np.int64
+        )
+        free = np.append(_milli(sharing.before), rest)
+        left = np.append(np.where(sharing.fits, _milli(sharing.after), CLOSED), np.full(len(rest), CLOSED))
+        return self.nodes.share_on(view.name, demand, free, left)[: len(sharing.fits)]
 
     def whole(self, exclusive: ArrayLike, shared: ArrayLike, count: int) -> Floats:
         """(n,): of `count` whole GPUs on nodes with so many free ones of each kind."""
@@ -131,13 +155,14 @@ def _places(grid: Tables, k: int, state: int, price: Floats) -> Iterator[tuple[f
 
 def _shares(demand: Demand, shape: Shape, view: NodeView, prices: Prices) -> _Found:
     """One share after another where it is cheapest; each on another GPU where a container wants several."""
-    gpus = [
-        (gpu, u)
-        for gpu, u in view.gpus
+    places = [
+        i
+        for i, (gpu, u) in enumerate(view.gpus)
         if gpu.mode is Mode.MPS and offered(gpu.model.name, shape) and u.tenants <= {demand.tenant}
     ]
-    if not gpus:
+    if not places:
         return None
+    gpus = [view.gpus[i] for i in places]
     total = np.array([gpu.memory_mib for gpu, _ in gpus], np.float64)
     free_mib = np.array([u.free_mib for _, u in gpus], np.float64)
     free_pct = np.array([u.free_pct for _, u in gpus], np.float64)
@@ -152,8 +177,8 @@ def _shares(demand: Demand, shape: Shape, view: NodeView, prices: Prices) -> _Fo
             fits &= taken == 0
         if not fits.any():
             return None
-        before = Shares(total, free_mib, free_pct)
-        cost = np.where(fits, prices.shares(before, Shares(total, free_mib - mib, free_pct - pct)), np.inf)
+        after = Shares(total, free_mib - mib, free_pct - pct)
+        cost = prices.shares_on(view, demand, Sharing(places, fits, Shares(total, free_mib, free_pct), after))
         i = int(cost.argmin())
         price += float(cost[i])
         grants.append(MpsShare(gpus[i][0].uuid, int(mib[i]), int(pct[i]), int(taken[i])))
@@ -171,6 +196,17 @@ def _whole(demand: Demand, shape: Shape, view: NodeView, prices: Prices) -> _Fou
     shared = [g for g in free if g.mode is Mode.MPS]
     price = float(prices.whole([len(exclusive)], [len(shared)], demand.count)[0])
     return price, tuple(WholeGpu(g.uuid) for g in [*exclusive, *shared][: demand.count])
+
+
+def _milli(shares: Shares) -> Ints:
+    return milli_of(shares.total_mib, shares.free_mib, shares.free_pct)
+
+
+def _milli_left(gpu: Gpu, left: Usage) -> int:
+    """Free milli of a GPU that is shared or given whole; 0 of one that gives MIG slices."""
+    if gpu.mode is Mode.MPS and left.clients_left:
+        return min(left.free_mib * 1000 // gpu.memory_mib, left.free_pct * 10)
+    return 1000 if gpu.mode is Mode.EXCLUSIVE and left.whole else 0
 
 
 _WAYS: Final = {Mode.MIG: _mig, Mode.MPS: _shares, Mode.EXCLUSIVE: _whole}

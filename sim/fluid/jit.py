@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar, cast
 
 from numba import config, njit
 
-from sim.machine_code import cache_folder, is_filled
+from extender.machine_code import cache_folder, is_filled
 
 Function = TypeVar("Function", bound=Callable[..., object])
 

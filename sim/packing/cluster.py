@@ -1,25 +1,14 @@
 """Free resources of the nodes, feasibility, and the placement of one pod (compiled)."""
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from extender.placement.spr.cluster import CHANGES_KEPT, Cluster
 from sim.packing.jit import compiled
 from sim.packing.model import GPU_MILLI, GPUS_PER_NODE_MAX, IntArray, Nodes, PodClasses
 
-CHANGES_KEPT: Final = 1 << 12  # a reader further behind than this looks at all nodes again
-
-
-class Cluster(NamedTuple):
-    """Free resources per node, and which node changed at each tick of the clock."""
-
-    cpu_free_milli: IntArray
-    memory_free_mib: IntArray
-    gpu_free_milli: IntArray  # [node, 8]; a GPU that is not there has nothing free
-    gpu_count: IntArray
-    kind_id: IntArray
-    changed_node: IntArray  # ring: indexed by clock modulo its length
-    clock: IntArray  # [1]: placements so far
+__all__ = ["Cluster", "Requests", "empty_cluster", "fits", "place", "requests_of"]
 
 
 class Requests(NamedTuple):

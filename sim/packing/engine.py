@@ -9,18 +9,9 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sim.packing.cluster import Cluster, Requests, empty_cluster, place, requests_of
-from sim.packing.fragmentation import TypicalPods, fgd_score, fragmentation_milli
-from sim.packing.jit import compiled
-from sim.packing.model import FloatArray, IntArray, Nodes, Placement, PodClasses
-from sim.packing.spr.prices import Prices, priced_copies
-from sim.packing.spr.rollout import Free, Streams, rollout_milli
-from sim.packing.states import (
-    PRICE,
-    PRICE_EPOCH,
+from extender.placement.spr.potential import Expected, potential
+from extender.placement.spr.states import (
     STATES_PER_NODE,
-    VALUE,
-    VALUE_EPOCH,
     States,
     forget_states,
     new_states,
@@ -30,17 +21,21 @@ from sim.packing.states import (
     take_gpus,
     unpack_state,
 )
+from extender.placement.spr.watch import Watch, add_watched
+from sim.packing.cluster import Cluster, Requests, empty_cluster, place, requests_of
+from sim.packing.fragmentation import TypicalPods, fgd_score, fragmentation_milli
+from sim.packing.jit import compiled
+from sim.packing.model import FloatArray, IntArray, Nodes, Placement, PodClasses
 
 INFEASIBLE: Final = -1e30
 
 
 class Tables(NamedTuple):
-    """What the potentials are computed from: FGD reads `typical`, the scarcity-priced rollout the other two."""
+    """What the potentials are computed from: FGD reads `typical`, the scarcity-priced rollout `expected`."""
 
     by_fragmentation: bool  # FGD, which does not look at memory
     typical: TypicalPods
-    streams: Streams
-    prices: Prices
+    expected: Expected
 
 
 class Scores(NamedTuple):
@@ -73,31 +68,14 @@ def _new_scores(type_count: int, node_count: int, states: States) -> Scores:
 
 
 @compiled
-def _potential(states: States, state: int, tables: Tables, gpus: IntArray, partial: IntArray) -> float:
-    """Rollout plus priced copies, each computed once per state and epoch."""
-    words, reals = states.words, states.reals
-    known_value = words[state, VALUE_EPOCH] == states.epochs[0]
-    known_price = words[state, PRICE_EPOCH] == states.epochs[1]
-    if not (known_value and known_price):
-        kind, cpu_milli, memory_mib = unpack_state(states, state, gpus)
-        if not known_value:
-            reals[state, VALUE] = rollout_milli(tables.streams, kind, Free(cpu_milli, memory_mib, gpus), partial)
-            words[state, VALUE_EPOCH] = states.epochs[0]
-        if not known_price:
-            reals[state, PRICE] = priced_copies(tables.prices, kind, cpu_milli, memory_mib, gpus)
-            words[state, PRICE_EPOCH] = states.epochs[1]
-    return float(reals[state, VALUE] + reals[state, PRICE])
-
-
-@compiled
 def _gain(states: States, before: int, after: int, tables: Tables, scratch: IntArray) -> float:
     """The score of a node that goes from one state to another."""
     gpus, partial = scratch[2], scratch[3]
     if tables.by_fragmentation:
         waste = fragmentation_milli(states, before, tables.typical, gpus)
         return float(fgd_score(waste, fragmentation_milli(states, after, tables.typical, gpus)))
-    value = _potential(states, before, tables, gpus, partial)
-    return _potential(states, after, tables, gpus, partial) - value
+    value = potential(states, before, tables.expected, gpus, partial)
+    return potential(states, after, tables.expected, gpus, partial) - value
 
 
 class Desk(NamedTuple):
@@ -243,51 +221,6 @@ def bind(desk: Desk, node: int, pod: int) -> int:
     return chosen
 
 
-class Watch(NamedTuple):
-    """What makes the prices stale: enough work was placed, or copies of a watched type are gone."""
-
-    work_left_milli: FloatArray  # [1]
-    gpu_milli: IntArray
-    gpu_count: IntArray
-    kind_mask: IntArray
-    cpu_milli: IntArray
-    memory_mib: IntArray
-    copies_left: FloatArray  # [watched type], until the prices are stale
-
-
-def no_watch() -> Watch:
-    none = np.zeros(0, dtype=np.int64)
-    return Watch(np.full(1, np.inf), none, none, none, none, none, np.zeros(0))
-
-
-@compiled
-def _watched_copies(cluster: Cluster, node: int, watch: Watch, i: int) -> float:
-    """Copies of watched type i on the node, counted as `sim.packing.spr.prices.count_copies` does."""
-    cpu_milli = cluster.cpu_free_milli[node]
-    if cpu_milli < watch.cpu_milli[i] or (watch.kind_mask[i] >> cluster.kind_id[node]) & 1 == 0:
-        return 0.0
-    memory_mib = cluster.memory_free_mib[node]
-    if memory_mib < watch.memory_mib[i]:
-        return 0.0
-    fitting = 0
-    for gpu in range(8):
-        if cluster.gpu_free_milli[node, gpu] >= watch.gpu_milli[i]:
-            fitting += 1
-    held = min(float(fitting // watch.gpu_count[i]), cpu_milli / watch.cpu_milli[i])
-    return float(min(held, memory_mib / watch.memory_mib[i]))
-
-
-@compiled
-def _add_watched(cluster: Cluster, node: int, watch: Watch, sign: float) -> bool:
-    """Add the node's copies to what is left: sign -1 before it changes, 1 after; True if the prices are stale."""
-    stale = False
-    for i in range(watch.copies_left.size):
-        watch.copies_left[i] += sign * _watched_copies(cluster, node, watch, i)
-        if watch.copies_left[i] < 0.0:
-            stale = True
-    return stale
-
-
 @compiled
 def place_sequence(
     desk: Desk, tables: Tables, watch: Watch, arrivals: IntArray, placement: Placement
@@ -301,9 +234,9 @@ def place_sequence(
         placement.gpu_of_arrival[i] = -1
         if node < 0:
             continue
-        _add_watched(cluster, node, watch, -1.0)
+        add_watched(cluster, node, watch, -1.0)
         placement.gpu_of_arrival[i] = bind(desk, node, pod)
-        stale = _add_watched(cluster, node, watch, 1.0)
+        stale = add_watched(cluster, node, watch, 1.0)
         watch.work_left_milli[0] -= requests.gpu_milli[pod] * requests.gpu_count[pod]
         if stale or watch.work_left_milli[0] <= 0:
             return i + 1, True

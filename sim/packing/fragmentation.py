@@ -5,10 +5,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from extender.placement.spr.states import VALUE, VALUE_EPOCH, States, unpack_state
 from sim.packing.jit import compiled
 from sim.packing.mix import Mix
 from sim.packing.model import FloatArray, IntArray
-from sim.packing.states import VALUE, VALUE_EPOCH, States, unpack_state
 
 # `SetTypicalPods` of hkust-adsl/kubernetes-scheduler-simulator@8f3d641: the commonest types with this share of pods.
 TYPICAL_COVERAGE: Final = 0.95

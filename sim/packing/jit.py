@@ -1,35 +1,14 @@
-"""How the hot code of the packing lab is compiled."""
+"""How the hot code of the packing lab is compiled: as the extender's own, and anew when that has changed."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar, cast
+from typing import Final
 
-from numba import config, njit
+from extender.machine_code import cache_folder, is_filled
+from extender.placement.spr.jit import SOURCES, compiler
 
-from sim.machine_code import cache_folder, is_filled
-
-Function = TypeVar("Function", bound=Callable[..., object])
-
-
-CACHE: Final = cache_folder(Path(__file__).parent)
-_njit: Any = njit  # the options below are not in the type hints
-_config: Any = config  # numba makes its settings at run time
+CACHE: Final = cache_folder(Path(__file__).parent, SOURCES)
+compiled: Final = compiler(CACHE)
 
 
 def compiled_before() -> bool:
     return is_filled(CACHE)
-
-
-def compiled(function: Function) -> Function:
-    """`function` as machine code, kept for the next process. It must not allocate: callers own every array.
-
-    `_nrt=False` turns numba's reference counting off. It is an option without a public name, used here and nowhere
-    else: with counting, each array read out of a named tuple costs two atomic operations, 219 ns instead of 7 ns for
-    one feasibility test, and a whole FGD experiment takes 0.87 s instead of 0.08 s.
-    """
-    before = _config.CACHE_DIR  # read while a function is decorated; other packages have their own folder
-    _config.CACHE_DIR = str(CACHE)
-    try:
-        return cast("Function", _njit(cache=True, _nrt=False)(function))
-    finally:
-        _config.CACHE_DIR = before

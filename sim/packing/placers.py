@@ -7,11 +7,12 @@ from typing import Final
 
 import numpy as np
 
+from extender.placement.spr.policy import WORK_STEP, due_after
 from sim.packing.cluster import Cluster, Requests
 from sim.packing.engine import Desk, Tables, bind, decide, new_desk
 from sim.packing.model import Experiment
 from sim.packing.policies.fgd import fgd_tables
-from sim.packing.policies.spr import FIRST_REFRESH_ARRIVALS, REFRESH_ARRIVALS, WORK_STEP, Spr
+from sim.packing.policies.spr import spr_of, spr_tables
 from sim.packing.ranking import Ranking, RankingPlacer
 from sim.packing.replay import Placer
 from sim.packing.table import DEFAULT
@@ -47,7 +48,7 @@ class SprPlacer:
 
     def __init__(self, experiment: Experiment, _seed: int) -> None:
         self._desk = new_desk(experiment.nodes, experiment.trace.classes)
-        self._policy = Spr(experiment.nodes, experiment.trace.classes, self._desk.states)
+        self._policy = spr_of(experiment.nodes, experiment.trace.classes, self._desk)
         self._arrived: list[int] = []
         self._seen = 0
         self._refresh()
@@ -61,8 +62,8 @@ class SprPlacer:
         return self._desk.requests
 
     def choose(self, pod: int) -> int:
-        due = min(REFRESH_ARRIVALS, max(FIRST_REFRESH_ARRIVALS, self._seen // 2))
-        if len(self._arrived) >= due or abs(self._moved_milli) > self._step_milli:
+        due = self._seen + len(self._arrived) >= due_after(self._seen)
+        if due or abs(self._moved_milli) > self._step_milli:
             self._refresh()
         return decide(self._desk, pod, self._tables)
 
@@ -82,7 +83,7 @@ class SprPlacer:
         self._policy.observe(np.array(self._arrived, dtype=np.int64))
         self._seen += len(self._arrived)
         self._arrived.clear()
-        self._tables, _ = self._policy.refresh(self.cluster)
+        self._tables = spr_tables(self._policy.refresh(self.cluster)[0])
         self._moved_milli, self._step_milli = 0.0, WORK_STEP * float(self.cluster.gpu_free_milli.sum())
 
 

@@ -9,7 +9,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from sim.machine_code import cache_folder, is_filled
+from extender.machine_code import cache_folder, is_filled
 
 Function = TypeVar("Function", bound=Callable[..., object])
 

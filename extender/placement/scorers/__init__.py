@@ -1,10 +1,12 @@
 """Scorers, one file each. Adding one is a file and a line of SCORERS."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from types import MappingProxyType
 from typing import Final
 
-from extender.placement.scorers.base import Scorer, Shares
+from extender.placement.fleet import Fleet
+from extender.placement.scorers.base import NodeScorer, Scorer, Shares
 from extender.placement.scorers.best_fit import BestFit
 from extender.placement.scorers.fgd import Fgd
 from extender.placement.scorers.first_fit import FirstFit
@@ -13,7 +15,7 @@ from extender.placement.scorers.longest_run import LongestRun
 from extender.placement.scorers.slice_value import SliceValue
 from extender.placement.scorers.unweighted import Unweighted
 
-__all__ = ["DEFAULT", "SCORERS", "Scorer", "Shares"]
+__all__ = ["DEFAULT", "SCORERS", "NodeScorer", "Scorer", "Shares", "node_scorer"]
 
 SCORERS: Final[Mapping[str, Scorer]] = MappingProxyType(
     {
@@ -23,7 +25,21 @@ SCORERS: Final[Mapping[str, Scorer]] = MappingProxyType(
         "fragmentation": Fragmentation(),
         "longest-run": LongestRun(),
         "slice-value": SliceValue(),
+        "spr": SliceValue(),
         "unweighted": Unweighted(),
     }
 )
 DEFAULT: Final = "slice-value"
+
+#: Scorers that price shares and whole GPUs by what else there is on a node; SCORERS has what prices their MIG slices.
+#: They are compiled, so they are imported where one is used: numba takes a second and 100 MiB.
+_NODE_SCORERS: Final = {"spr": ("extender.placement.spr.desk", "Desk")}
+
+
+def node_scorer(name: str, fleet: Fleet) -> NodeScorer | None:
+    """A new one that knows nothing yet; None where a scorer looks at GPUs one by one."""
+    if name not in _NODE_SCORERS:
+        return None
+    module, made = _NODE_SCORERS[name]
+    new: Callable[[Fleet], NodeScorer] = getattr(import_module(module), made)
+    return new(fleet)

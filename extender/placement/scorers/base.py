@@ -1,15 +1,22 @@
 """What a scorer is: the price of taking something away from a GPU. Lower is better, infinite where it does not fit."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from extender.placement.demand import Demand
+from extender.placement.fleet import Lookup
+from extender.placement.load import Load
 from extender.placement.masks import Tables
 from extender.placement.traffic import NO_TRAFFIC, Traffic
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+CLOSED: Final = -1  #: milli that would be left of a GPU that does not take the demand
 
 #: Prices are compared after rounding to this many digits, so that noise of the arithmetic decides nothing.
 DIGITS = 9
@@ -40,6 +47,47 @@ class Scorer(Protocol):
 
     def whole(self, free: NDArray[np.int64], count: int, all_free: NDArray[np.int64], /) -> Floats:
         """Price of `count` whole GPUs on nodes with `free` of them. `all_free`: (n,) of every node of the fleet."""
+        ...
+
+
+class NodeScorer(Protocol):
+    """Looks at nodes as a whole: CPU, memory and all GPUs that are shared or given whole; a Scorer prices MIG beside it.
+
+    It may learn, so each ledger has its own. (w, n): the fleet's positions and columns.
+    """
+
+    def hear(self, demand: Demand, *, new: bool, at_once: bool) -> None:
+        """A pod looks for a place, for the first time or again, or was found with one.
+
+        `at_once`: it comes now; else it is one of a list of all that are there.
+        """
+        ...
+
+    def hear_other(self, node: str, load: Load, *, at_once: bool) -> None:
+        """A pod that asks for no GPU was found on a node, which may be unknown yet."""
+        ...
+
+    def freeze(self) -> None:
+        """From now on nothing is learnt: what is only tried has no effect."""
+        ...
+
+    def learn_from(self, other: Self) -> None:
+        """Knows what another one of its class has learnt."""
+        ...
+
+    def shares(self, demand: Demand, lookup: Lookup, fits: Bools) -> Floats:
+        """(n,): price of all the demand's MPS shares on each node. `fits`: (w, n) GPUs that can take one."""
+        ...
+
+    def whole(self, demand: Demand, fits: Bools) -> Floats:
+        """(n,): price of the demand's whole GPUs on each node. `fits`: (w, n) GPUs that can be given."""
+        ...
+
+    def share_on(self, node: str, demand: Demand, free_milli: Ints, left_milli: Ints) -> Floats:
+        """(g,): price of one share on each GPU of a node; the lowest is chosen, and the first of equals.
+
+        `free_milli`: of every GPU that is shared or given whole; `left_milli`: after the share, CLOSED where it is none.
+        """
         ...
 
 

@@ -9,12 +9,14 @@ hkust-adsl/kubernetes-scheduler-simulator@8f3d641.
 
 import numpy as np
 
-from sim.packing.engine import Tables, new_desk, no_watch, place_sequence
+from extender.placement.spr.potential import Expected
+from extender.placement.spr.prices import Groups, Prices
+from extender.placement.spr.rollout import Streams
+from extender.placement.spr.watch import no_watch
+from sim.packing.engine import Tables, new_desk, place_sequence
 from sim.packing.fragmentation import TYPICAL_COVERAGE, typical_pods
 from sim.packing.mix import mix_of_counts
 from sim.packing.model import Experiment, Trace, nothing_placed
-from sim.packing.spr.prices import Groups, Prices
-from sim.packing.spr.rollout import Streams
 
 
 def fgd_tables(trace: Trace) -> Tables:
@@ -22,7 +24,7 @@ def fgd_tables(trace: Trace) -> Tables:
     none, few, reals = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int32), np.zeros(0)
     streams = Streams(np.zeros((1, 2), dtype=np.int64), few, few, few, few, few, few, few, reals)
     prices = Prices(Groups(none, none, none, none, none, none, reals), reals, reals)
-    return Tables(by_fragmentation=True, typical=typical_pods(mix), streams=streams, prices=prices)
+    return Tables(by_fragmentation=True, typical=typical_pods(mix), expected=Expected(streams, prices))
 
 
 class FgdRun:

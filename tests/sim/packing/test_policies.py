@@ -5,12 +5,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from extender.placement.spr.states import new_states, sort_descending, state_id
 from sim.packing.fragmentation import TYPICAL_COVERAGE, fragmentation_milli, typical_pods
 from sim.packing.lab import TIMED_EVERY, run_experiment
 from sim.packing.law import BrokenLawError, check
 from sim.packing.mix import mix_of_counts
 from sim.packing.model import Experiment, Placement, nothing_placed
-from sim.packing.states import new_states, sort_descending, state_id
 from sim.packing.table import SCORERS
 from tests.sim.packing import twins
 from tests.sim.packing.clusters import ANY, KINDS, experiment_of, experiments

@@ -8,13 +8,8 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from sim.packing.cluster import empty_cluster
-from sim.packing.engine import bind, decide, forget, new_desk
-from sim.packing.mix import Mix, mix_of_counts
-from sim.packing.model import ANY_KIND_MASK, Experiment
-from sim.packing.policies.spr import Spr
-from sim.packing.spr.learner import HALF_LIFE_ARRIVALS, MixLearner
-from sim.packing.spr.prices import (
+from extender.placement.spr.learner import HALF_LIFE_ARRIVALS, MixLearner
+from extender.placement.spr.prices import (
     GpuTypes,
     chance_of_at_least,
     count_copies,
@@ -24,8 +19,13 @@ from sim.packing.spr.prices import (
     price_table,
     priced_copies,
 )
-from sim.packing.spr.rollout import Free, Streams, rollout_milli
-from sim.packing.spr.streams import CPU_VALUE, LENGTH, STREAMS, node_kinds, sample_streams
+from extender.placement.spr.rollout import Free, Streams, rollout_milli
+from extender.placement.spr.streams import CPU_VALUE, LENGTH, STREAMS, node_kinds, sample_streams
+from sim.packing.cluster import empty_cluster
+from sim.packing.engine import bind, decide, forget, new_desk
+from sim.packing.mix import Mix, mix_of_counts
+from sim.packing.model import ANY_KIND_MASK, Experiment
+from sim.packing.policies.spr import spr_of, spr_tables
 from tests.sim.packing.clusters import ANY, KINDS, experiment_of, experiments, nodes_of, trace_of
 
 GPUS = st.lists(st.integers(0, 1000), min_size=8, max_size=8).map(lambda gpus: sorted(gpus, reverse=True))
@@ -135,9 +135,10 @@ def test_a_decision_takes_the_node_with_the_most_potential_after_it(
     """By the formula in plain Python over all nodes and all GPUs; a later decision from kept scores is as good."""
     arrivals = experiment.class_of_arrival
     desk = new_desk(experiment.nodes, experiment.trace.classes)
-    policy = Spr(experiment.nodes, experiment.trace.classes, desk.states)
+    policy = spr_of(experiment.nodes, experiment.trace.classes, desk)
     policy.observe(arrivals)
-    tables, _ = policy.refresh(desk.cluster)
+    expected, _ = policy.refresh(desk.cluster)
+    tables = spr_tables(expected)
     for pod in arrivals[:already]:
         if (node := decide(desk, pod, tables)) >= 0:
             bind(desk, node, pod)
@@ -157,8 +158,8 @@ def test_a_decision_takes_the_node_with_the_most_potential_after_it(
 
     def potential(kind: int, cpu: int, memory: int, free: list[int]) -> float:
         ordered = np.array(sorted(free, reverse=True))
-        rolled = rollout_milli(tables.streams, kind, Free(cpu, memory, ordered), np.zeros(8, dtype=np.int64))
-        return rolled + priced_copies(tables.prices, kind, cpu, memory, ordered)
+        rolled = rollout_milli(expected.streams, kind, Free(cpu, memory, ordered), np.zeros(8, dtype=np.int64))
+        return rolled + priced_copies(expected.prices, kind, cpu, memory, ordered)
 
     def gains(n: int) -> list[float]:
         kind, left, left_mib, free = state(n)
@@ -229,7 +230,7 @@ def test_the_guard_prices_hosts_of_several_gpus_alone_and_more_when_few_are_left
 
 def test_before_any_arrival_the_mix_expects_parts_and_named_models_and_whole_nodes() -> None:
     nodes = nodes_of([1, 2])
-    mix = MixLearner(trace_of([(1000, 0, 333, 1, ANY)]).classes, nodes).mix()
+    mix = MixLearner.of_classes(trace_of([(1000, 0, 333, 1, ANY)]).classes, nodes).mix()
     assert 333 not in mix.gpu_milli, "what may come is not known beforehand"
     assert {250, 500, 1000} <= set(mix.gpu_milli.tolist())
     assert {1 << 1, 1 << 2} <= set(mix.kind_mask.tolist())
@@ -239,7 +240,7 @@ def test_before_any_arrival_the_mix_expects_parts_and_named_models_and_whole_nod
 @SLOWLY
 @given(experiment=experiments())
 def test_after_many_arrivals_the_learnt_mix_is_that_of_the_arrivals(experiment: Experiment) -> None:
-    learner = MixLearner(experiment.trace.classes, experiment.nodes)
+    learner = MixLearner.of_classes(experiment.trace.classes, experiment.nodes)
     for _ in range(30):
         learner.observe(np.tile(experiment.class_of_arrival, 100))
     learnt, true = learner.mix(), mix_of(experiment)
@@ -254,7 +255,7 @@ def _columns(mix: Mix) -> tuple[np.ndarray, ...]:
 
 def test_what_was_learnt_is_half_forgotten_after_a_half_life() -> None:
     trace = trace_of([(1000, 0, 333, 1, ANY_KIND_MASK), (1000, 0, 444, 1, ANY_KIND_MASK)])
-    learner = MixLearner(trace.classes, nodes_of([2]))
+    learner = MixLearner.of_classes(trace.classes, nodes_of([2]))
     half_life = int(HALF_LIFE_ARRIVALS)
     learner.observe(np.zeros(half_life, dtype=np.int64))
     learner.observe(np.ones(half_life, dtype=np.int64))

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sim.packing.jit import compiled
-from sim.packing.model import FloatArray, IntArray
+from extender.placement.spr.jit import compiled
+from extender.placement.spr.model import FloatArray, IntArray
 
 
 class Streams(NamedTuple):

@@ -6,9 +6,9 @@ from typing import Final
 
 import numpy as np
 
-from sim.packing.mix import Mix
-from sim.packing.model import GPUS_PER_NODE_MAX, FloatArray, IntArray, Nodes
-from sim.packing.spr.rollout import Streams
+from extender.placement.spr.mix import Mix
+from extender.placement.spr.model import GPUS_PER_NODE_MAX, FloatArray, IntArray, Nodes
+from extender.placement.spr.rollout import Streams
 
 STREAMS: Final = 16  # 8 cost .2 points of allocation; 32 and 64 gain nothing
 LENGTH: Final = 48  # pods that an 8-GPU node chooses from; 40 to 64 are equal within noise

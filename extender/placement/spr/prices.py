@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.packing.cluster import Cluster
-from sim.packing.jit import compiled
-from sim.packing.mix import Mix
-from sim.packing.model import FloatArray, IntArray
-from sim.packing.states import sort_descending
+from extender.placement.spr.cluster import Cluster
+from extender.placement.spr.jit import compiled
+from extender.placement.spr.mix import Mix
+from extender.placement.spr.model import FloatArray, IntArray
+from extender.placement.spr.states import sort_descending
 
 
 class Groups(NamedTuple):

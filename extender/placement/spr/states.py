@@ -10,9 +10,9 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sim.packing.cluster import Cluster
-from sim.packing.jit import compiled
-from sim.packing.model import IntArray
+from extender.placement.spr.cluster import Cluster
+from extender.placement.spr.jit import compiled
+from extender.placement.spr.model import IntArray
 
 # Columns of a state: the packed key, the two parts of its potential, and the epochs in which those were computed.
 KEY_LOW, KEY_HIGH, KEY_MEMORY, VALUE, PRICE, VALUE_EPOCH, PRICE_EPOCH = range(7)

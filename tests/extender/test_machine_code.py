@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from sim.machine_code import cache_folder, is_filled
+from extender.machine_code import cache_folder, is_filled
 
 
 @pytest.fixture
