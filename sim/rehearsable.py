@@ -7,7 +7,8 @@ import numpy as np
 from sim.changes import Changes
 from sim.cluster.kubescheduler import Unschedulable
 from sim.cluster.placed import EngineFitError
-from sim.scenario import Scenario, demand_of, load
+from sim.podtemplate import demand_of
+from sim.scenario import Scenario, load
 from sim.serving.compiled import CompiledPool
 from sim.serving.turns import open_loop
 from sim.strict import ConfigError

@@ -7,10 +7,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from extender.placement import catalog as gpus
-from extender.placement.model import Demand, DemandError
+from extender.placement.model import DemandError
 from scaler.trigger import Trigger, TriggerError
 from sim.changes import Changes, changed
 from sim.cluster.coldstart import ColdStart
@@ -20,12 +20,13 @@ from sim.cluster.placed import Interference, Limits
 from sim.cluster.prometheus import EACH, READS
 from sim.cluster.scaledobject import ScaledObject
 from sim.engines import engine_of, how_to_name
+from sim.podtemplate import PRIORITIES, Neighbour, PodTemplate, PriorityClassYaml, demand_of
 from sim.serving.find import find
 from sim.serving.known import Known, known
 from sim.serving.pool import NO_LIMIT
 from sim.serving.times import Engine
 from sim.serving.turns import to_ps
-from sim.strict import ConfigError, Document, Fault, LackingError, Seconds, Strict, check, read
+from sim.strict import ConfigError, Document, Fault, LackingError, Seconds, Strict, Where, check, read
 from sim.workloads import WORKLOADS, Workload
 
 FOLDER: Final = "scenarios"
@@ -121,6 +122,7 @@ class Nodes(Strict):
     gpu: str
     max_count: int | None = Field(default=None, ge=1, le=10_000)  #: with those that come when pods wait for room
     gpus_per_node: int = Field(default=8, ge=1, le=16)
+    cpus: int | None = Field(default=None, ge=1, le=10_000)  #: that pods may request; None: enough for all
     mode: Literal["mig", "mps", "exclusive"]
 
     @field_validator("gpu")
@@ -148,7 +150,7 @@ class Nodes(Strict):
     @property
     def kind(self) -> Kind:
         most = self.count if self.max_count is None else self.max_count
-        return Kind(self.gpu, self.gpus_per_node, self.mode, self.count, most)
+        return Kind(self.gpu, self.gpus_per_node, self.mode, self.count, most, self.cpus)
 
 
 class SharingYaml(Strict):
@@ -160,6 +162,8 @@ class SharingYaml(Strict):
 
 class Cluster(Strict):
     nodes: list[Nodes] = Field(min_length=1)
+    neighbours: tuple[Neighbour, ...] = ()
+    priority_classes: Mapping[str, PriorityClassYaml] = {}
     sharing: SharingYaml = SharingYaml()
     provisioning: Provisioning = Provisioning()
     loss: Loss | None = None
@@ -218,13 +222,6 @@ class Promises(Strict):
     attainment: float | None = Field(default=None, ge=0, le=1)  #: at least this share of requests keeps the SLO
     gpu_hours: float | None = Field(default=None, ge=0)  #: at most so many
     reversals: int | None = Field(default=None, ge=0)  #: at most so many changes of direction
-
-
-class PodTemplate(BaseModel):
-    """A pod's metadata and spec: the extender's own parser says whether it makes sense."""
-
-    metadata: Mapping[str, Any] = {}
-    spec: Mapping[str, Any]
 
 
 class ScenarioYaml(Strict):
@@ -302,6 +299,7 @@ def load(path: Path, changes: Changes = ()) -> Scenario:
     faults: list[Fault] = []
     triggers = tuple(_triggers(document, yaml.scaled_object, faults) if yaml.scaled_object is not None else ())
     _metrics(document, yaml, faults)
+    _neighbours(document, yaml, faults)
     _demand(document, yaml, faults)
     if yaml.scaler.tick * 2 > min((t.max_age_s for t in triggers), default=float("inf")):
         faults.append(document.fault(("scaler", "tick"), "a trigger's maxAge must be at least twice the tick"))
@@ -421,6 +419,17 @@ def _demand(document: Document, yaml: ScenarioYaml, faults: list[Fault]) -> None
         )
 
 
-def demand_of(template: PodTemplate, name: str, uid: str) -> Demand | None:
-    metadata = {**template.metadata, "name": name, "uid": uid}
-    return Demand.of({"metadata": metadata, "spec": template.spec})
+def _neighbours(document: Document, yaml: ScenarioYaml, faults: list[Fault]) -> None:
+    """Whether each asks for something of ours, and whether every PriorityClass is known."""
+    templates: list[tuple[Where, PodTemplate]] = [(("pod",), yaml.pod)]
+    templates += [(("cluster", "neighbours", i, "pod"), n.pod) for i, n in enumerate(yaml.cluster.neighbours)]
+    for where, template in templates:
+        name, known = template.spec.get("priorityClassName"), {**PRIORITIES, **yaml.cluster.priority_classes}
+        if name is not None and name not in known:
+            rule = f"no such PriorityClass; there are {', '.join(known)}; others belong into cluster.priorityClasses"
+            faults.append(document.fault((*where, "spec", "priorityClassName"), rule))
+        try:
+            if where != ("pod",) and demand_of(template, "probe", "probe") is None:
+                faults.append(document.fault(where, "asks for no GPU: it would be nobody's neighbour"))
+        except DemandError as e:
+            faults.append(document.fault(where, str(e)))

@@ -16,6 +16,8 @@ class Pod:
     name: str
     demand: Demand
     created_s: float
+    neighbour: int | None = None  #: which of the neighbours it is of; None: a replica
+    nominated: str = ""  #: the node on which pods leave for it
     node: str | None = None
     allocation: Allocation | None = None
     share: float = 0.0  #: of one GPU, or of several

@@ -14,6 +14,7 @@ import numpy as np
 from extender.ledger import Ledger, Refusal
 from extender.placement.model import Allocation, Demand
 from extender.verbs import Filtered, filter_nodes, score_nodes
+from sim.cluster.preemption import Cores, Preemption, Resident, preempt
 
 BACKOFF_S: Final = (1.0, 10.0)  # podInitialBackoffSeconds, podMaxBackoffSeconds
 UNSCHEDULABLE_FLUSH_S: Final = 300.0
@@ -38,6 +39,7 @@ class Bound:
 class Unschedulable:
     why: str
     retry_s: float  #: not before this, even if room appears
+    preempts: Preemption | None = None
 
 
 def best_nodes(ledger: Ledger, demand: Demand, names: Sequence[str], now_s: float) -> list[str] | Filtered:
@@ -57,7 +59,7 @@ def best_nodes(ledger: Ledger, demand: Demand, names: Sequence[str], now_s: floa
 
 @dataclass(slots=True)
 class KubeScheduler:
-    """`asked`: the nodes that the extender was asked about last."""
+    """`asked`: the nodes that the extender was asked about last. `cores`: its own accounts."""
 
     ledger: Ledger
     random: np.random.Generator
@@ -65,43 +67,65 @@ class KubeScheduler:
     percentage: int = 0  #: percentageOfNodesToScore; 0: the scheduler's own choice
     cordoned: set[str] = field(default_factory=set)
     asked: Sequence[str] = ()
+    cores: Cores = field(default_factory=Cores)
     _next_start: int = 0
 
-    def schedule(self, demand: Demand, now_s: float) -> Bound | Unschedulable:
-        """One cycle for one pod: filter, prioritize unless one node is left, reserve, bind."""
-        self.asked = self._sample()
+    def schedule(
+        self, demand: Demand, now_s: float, *, cpu_milli: int = 0, never: bool = False
+    ) -> Bound | Unschedulable:
+        """One cycle for one pod: filter, prioritize unless one node is left, reserve, bind; or preempt."""
+        pod = Resident(demand, cpu_milli, now_s, never)
+        self.asked, full = self._sample(pod)
         best = best_nodes(self.ledger, demand, self.asked, now_s)
         if isinstance(best, Filtered):
-            return self._refused(demand, _summary(best.failed | best.unresolvable), now_s)
+            refused = Filtered(failed=full | best.failed, unresolvable=best.unresolvable)
+            found = preempt(self.ledger, self.cores, pod, refused, now_s)
+            why = _summary(refused.failed | refused.unresolvable)
+            if isinstance(found, str):
+                return self._refused(demand, f"{why}. {found}" if self.cores.of_node else why, now_s)
+            self._nominate(pod, found.node)
+            return self._refused(demand, f"{why}. preemption: nominated to {found.node}", now_s, found)
         node = best[0] if len(best) == 1 else best[int(self.random.integers(len(best)))]
         reserved = self.ledger.assume(demand.uid, demand.key, demand, node, now_s)
         if isinstance(reserved, Refusal):
             return self._refused(demand, f"{node}: {reserved.why}", now_s)
         self.ledger.confirm(demand.uid)
         self.attempts.pop(demand.uid, None)
+        self.cores.put(node, pod)
         return Bound(node, reserved)
 
-    def _sample(self) -> list[str]:
-        """The nodes that the extender is asked about: in a large cluster not all, and other ones each time.
+    def _nominate(self, pod: Resident, node: str) -> None:
+        """Pods of lower priority that were to come there look for another node."""
+        nominated = self.cores.nominated
+        for uid in [u for u, (there, other) in nominated.items() if there == node and other.priority < pod.priority]:
+            del nominated[uid]
+        nominated[pod.uid] = node, pod
 
-        Slices are managed by the extender alone (ignoredByScheduler), so the scheduler's own filters let every node
-        pass but cordoned ones, and stop when they have enough; a pod may stay pending although a node beyond them has
-        room.
+    def _sample(self, pod: Resident) -> tuple[list[str], dict[str, str]]:
+        """The nodes that the extender is asked about, and those without CPUs for it.
+
+        In a large cluster not all, and other ones each time. Slices are managed by the extender alone
+        (ignoredByScheduler), so the scheduler's own filters know of CPUs and of cordoned nodes only, and stop when they
+        have enough; a pod may stay pending although a node beyond them has room.
         """
-        nodes = self.ledger.nodes()
+        nodes, full = self.ledger.nodes(), dict[str, str]()
         wanted, found, seen = nodes_to_find(len(nodes), self.percentage), list[str](), 0
         while seen < len(nodes) and len(found) < wanted:
             name = nodes[(self._next_start + seen) % len(nodes)]
             seen += 1
-            if name not in self.cordoned:
+            if name in self.cordoned:
+                continue
+            if self.cores.has_room(name, pod):
                 found.append(name)
+            else:
+                full[name] = "Insufficient cpu"
         self._next_start = (self._next_start + seen) % max(1, len(nodes))
-        return found
+        return found, full
 
-    def _refused(self, demand: Demand, why: str, now_s: float) -> Unschedulable:
+    def _refused(self, demand: Demand, why: str, now_s: float, preempts: Preemption | None = None) -> Unschedulable:
         attempts = self.attempts.get(demand.uid, 0)
         self.attempts[demand.uid] = attempts + 1
-        return Unschedulable(why, now_s + min(BACKOFF_S[0] * 2**attempts, BACKOFF_S[1]))
+        return Unschedulable(why, now_s + min(BACKOFF_S[0] * 2**attempts, BACKOFF_S[1]), preempts)
 
 
 def _summary(reasons: dict[str, str]) -> str:

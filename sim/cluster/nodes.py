@@ -51,6 +51,7 @@ class Kind:
     mode: str
     count: int
     most: int
+    cpus: int | None = None  #: that pods may request
 
     def inventory(self, node: str) -> Inventory:
         inventory, problems = Inventory.parse(inventory_text(node, self.gpu, self.gpus_per_node, self.mode))
@@ -124,6 +125,10 @@ class Fleet:
             self.kinds[life.kind].gpus_per_node * ((now_s if life.to_s is None else life.to_s) - life.from_s)
             for life in self.lives.values()
         )
+
+    def cpu_milli(self, name: str) -> int | None:
+        cpus = self.kinds[self.kind_of[name]].cpus
+        return None if cpus is None else cpus * 1000
 
     def gpu_model(self, name: str) -> GpuModel:
         """Of a node that is or was there."""

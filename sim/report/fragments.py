@@ -31,7 +31,7 @@ def fragmented_h(world: World, pods: Sequence[PodLife]) -> float:
         return 0.0
     grant, model = used.allocation.grants()[0], world.fleet.gpu_model(used.node)
     profile = grant.profile if isinstance(grant, MigSlice) else None
-    part = next(held.part for pod in pods for held in pod.holds)
+    part = next(held.part for pod in pods if pod.name == used.name for held in pod.holds)
     lost_s = 0.0
     for name, life in world.fleet.lives.items():
         there = (life.from_s, end_s if life.to_s is None else life.to_s)

@@ -66,7 +66,7 @@ def check(world: World, requests: Requests, arrived: int) -> list[Law]:
         ),
         _law(
             "GPUs: what pods hold is what the ledger holds",
-            sum(p.node is not None for p in world.active.values()),
+            sum(p.node is not None for p in (*world.active.values(), *world.neighbours.values())),
             len(world.ledger.holdings()),
         ),
         _law("GPUs: no slice is held twice", float(_overlaps(world)), 0.0),
@@ -91,7 +91,7 @@ def _lived_s(world: World) -> float:
 def _overlaps(world: World) -> int:
     """Slices of one GPU that cover each other, counted from the pods' own allocations."""
     taken: dict[str, list[tuple[int, int]]] = {}
-    for pod in world.active.values():
+    for pod in (*world.active.values(), *world.neighbours.values()):
         for grant in pod.allocation.grants() if pod.allocation is not None else ():
             span = (grant.start, grant.start + grant.size) if isinstance(grant, MigSlice) else None
             if span is not None:

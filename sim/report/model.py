@@ -170,6 +170,16 @@ class Node(Base, frozen=True):
     to_s: float | None
 
 
+class Eviction(Base, frozen=True):
+    """A pod that kube-scheduler deleted so that another one gets its place."""
+
+    at_s: float
+    pod: str
+    node: str
+    by: str
+    why: str
+
+
 class Law(Base, frozen=True):
     """A balance that must come out even in every run."""
 
@@ -211,6 +221,7 @@ class Report(Base, frozen=True, kw_only=True):
     starts: Starts
     promises: list[Promise]
     changes: list[Change]
+    evictions: list[Eviction] = []
     time_line: TimeLine
     nodes: list[Node]
     pods: list[PodLife]

@@ -26,7 +26,13 @@ def nodes(world: World) -> list[Node]:
 
 
 def pods(world: World) -> list[PodLife]:
+    """Of replicas; pods of others hold slices too, but are nobody's replicas."""
     return [_life(pod, world) for pod in world.pods]
+
+
+def neighbours(world: World) -> list[PodLife]:
+    """Of pods of others."""
+    return [_life(pod, world) for pod in world.others]
 
 
 def _life(pod: Pod, world: World) -> PodLife:

@@ -15,6 +15,7 @@ from sim.report import fragments, laws, places
 from sim.report.model import (
     Attainment,
     Change,
+    Eviction,
     Gpus,
     Honesty,
     Latency,
@@ -32,7 +33,7 @@ from sim.report.recorder import Recorder
 from sim.scenario import Slo
 from sim.serving.pool import Counter, Outcome, Status
 from sim.serving.turns import NO_SESSION, PS_PER_S, Turns, to_ps
-from sim.world import ScaleEvent, World
+from sim.world import EvictionEvent, ScaleEvent, World
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -40,7 +41,7 @@ Rows = NDArray[np.int64] | slice
 
 NOT_MODELLED: Final = (
     "network, gateway and tokenizer time; routing is exact least outstanding, sessions stay where they were",
-    "preemption of pods; API server, KEDA and kube-scheduler answer at once",
+    "API server, KEDA and kube-scheduler answer at once; of a node's own resources CPUs alone, if it says how many",
     "bandwidth of image and weight copies that other tenants take; copies of one run share the store if it is told how",
     "prefix cache across sessions; which drafts are accepted (the mean is); prefill and decode on different replicas",
     "interference between MIG slices of one GPU (power, PCIe)",
@@ -92,7 +93,7 @@ def summarise(world: World, recorder: Recorder) -> Report:
     requests, sessions = _requests(outcome.status), _sessions(outcome.status, turns)
     line = _time_line(recorder, times, judged, kept)
     lives, replicas = places.pods(world), _replicas(world)
-    gpus = _gpus(world, fragments.fragmented_h(world, lives))
+    gpus = _gpus(world, fragments.fragmented_h(world, [*lives, *places.neighbours(world)]))
     attainment = _attainment(yaml.slo, judged, kept, line)
     totals = world.pool.totals()
     done = outcome.status == Status.DONE
@@ -125,6 +126,7 @@ def summarise(world: World, recorder: Recorder) -> Report:
         starts=_starts(world.pods),
         promises=_promises(world, attainment, gpus, replicas),
         changes=[_change(event) for event in world.scale_events],
+        evictions=[_eviction(event) for event in world.evictions],
         time_line=line,
         nodes=places.nodes(world),
         pods=lives,
@@ -325,6 +327,10 @@ def _change(event: ScaleEvent) -> Change:
         why=event.why,
         steps=list(event.steps),
     )
+
+
+def _eviction(event: EvictionEvent) -> Eviction:
+    return Eviction(at_s=rounded(event.at_s), pod=event.pod, node=event.node, by=event.by, why=event.why)
 
 
 def _honesty(world: World) -> Honesty:

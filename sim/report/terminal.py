@@ -130,10 +130,15 @@ def _changes(report: Report, most: int) -> RenderableType:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("at", "replicas", "by", "why"):
         table.add_column(column, no_wrap=column != "why")
-    for change in report.changes[:most]:
-        table.add_row(duration(change.at_s), f"{change.before} → {change.after}", change.by, escape(_why(change)))
-    left = len(report.changes) - most
-    rest = [Text(f"… and {left} more: --changes {len(report.changes)}, or --json", style="dim")] if left > 0 else []
+    rows = [(c.at_s, f"{c.before} → {c.after}", c.by, _why(c)) for c in report.changes]
+    rows += [
+        (e.at_s, f"- {e.pod}", "kube-scheduler", f"evicted from {e.node} by {e.by}: {e.why}") for e in report.evictions
+    ]
+    rows.sort(key=lambda row: row[0])
+    for at_s, replicas, by, why in rows[:most]:
+        table.add_row(duration(at_s), replicas, by, escape(why))
+    left = len(rows) - most
+    rest = [Text(f"… and {left} more: --changes {len(rows)}, or --json", style="dim")] if left > 0 else []
     return Group(table, *rest, Text())
 
 

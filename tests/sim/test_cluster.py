@@ -14,6 +14,7 @@ from sim.cluster.coldstart import STAGES, ColdStart, Starter
 from sim.cluster.deployment import Pod, victims
 from sim.cluster.kubescheduler import Bound, KubeScheduler, Unschedulable, nodes_to_find
 from sim.cluster.nodes import Fleet, Kind, Loss, Provisioning, inventory_text
+from sim.cluster.preemption import Resident
 from sim.kernel import Kernel, Rank
 from sim.workloads.shapes import Z90, lognormal
 
@@ -232,7 +233,8 @@ def test_a_large_cluster_is_looked_at_part_by_part() -> None:
     """Each cycle goes on where the last one ended; cordoned nodes are passed over."""
     made = scheduler(nodes=120)
     made.cordoned.add("n1")
-    first, second = made._sample(), made._sample()
+    pod = Resident(demand("p"))
+    (first, _), (second, _) = made._sample(pod), made._sample(pod)
     assert len(first) == len(second) == 100
     assert "n1" not in first
     assert second[0] not in first

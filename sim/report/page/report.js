@@ -233,11 +233,18 @@ function latency() {
 
 function changes() {
   const panel = byId("changes");
-  element("h2", {}, panel, `Scale events (${report.changes.length})`);
+  const evictions = report.evictions || [];
+  const evicted = evictions.length ? `, ${evictions.length} pods evicted` : "";
+  element("h2", {}, panel, `Scale events (${report.changes.length}${evicted})`);
   const table = element("table", {}, element("div", { class: "scroll" }, panel)), header = element("tr", {}, table);
   ["at", "replicas", "by", "why"].forEach((name) => element("th", {}, header, name));
-  for (const change of report.changes) {
+  for (const change of [...report.changes, ...evictions].sort((a, b) => a.at_s - b.at_s)) {
     const row = element("tr", {}, table), up = change.after > change.before;
+    if (change.pod) {
+      [duration(change.at_s), change.pod, "kube-scheduler"].forEach((text) => element("td", {}, row, text));
+      element("td", {}, row, `evicted from ${change.node} by ${change.by}: ${change.why}`);
+      continue;
+    }
     element("td", {}, row, duration(change.at_s));
     element("td", { class: up ? "up" : "down" }, row, `${change.before} → ${change.after}`);
     element("td", {}, row, change.by);
