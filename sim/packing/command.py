@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Result = TypeVar("Result")
-_Told = tuple[str, "Callable[[Console], None]"]  # JSON, and what writes the tables for people
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """The report in its forms: `page` writes the HTML."""
+
+    json: str
+    table: "Callable[[Console], None]"
+    page: Callable[[], str] | None = None
+
 
 TRACE_SCORERS, TRACE_SEEDS = "fgd,default", "42-51"
 MIG_SCORERS, MIG_SEEDS = "fgd-told,default", "1-5"
@@ -50,6 +59,19 @@ _Fixed = Annotated[
     int,
     typer.Option(
         min=0, help="MIG: so many pods, all waiting at once, that never leave, against the fewest GPUs; 0: a stream."
+    ),
+]
+_Bound = Annotated[
+    bool,
+    typer.Option(
+        "--bound",
+        help="Tell what no policy can exceed at 100 % (a linear program a trace and seed; 'slicewise[bounds]').",
+    ),
+]
+_Html = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE", help="Write curves over the demand and losses as one HTML file that needs no network."
     ),
 ]
 
@@ -90,24 +112,31 @@ def pack(
     json: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write every experiment as JSON; - is stdout, without the table.")
     ] = None,
+    bound: _Bound = False,
+    html: _Html = None,
 ) -> None:
     """Fill a cluster by one policy after another, and compare what each one lost."""
     if mix is not None and (nodes is not None or pods):
         _refuse("--mix: makes its own demands; leave out --nodes and --pods, or --mix")
+    for option, given in (("--bound", bound), ("--html", html is not None)):
+        if given and (mix is not None or recipe is Recipe.REPLAY):
+            _refuse(f"{option}: is for traces by --recipe fgd; leave it out, or --mix and --recipe replay")
     try:
         if mix is not None:
             fleet = _Fleet(mix, gpus, model, 1.0 if load is None else load, fixed)
-            text, table = _mig(fleet, scorers or MIG_SCORERS, seeds or MIG_SEEDS)
+            told = _mig(fleet, scorers or MIG_SCORERS, seeds or MIG_SEEDS)
         elif recipe is Recipe.FGD and load is not None:
             _refuse("--load: the fgd recipe has its own, 130 %; it is for --mix and --recipe replay")
         elif nodes is None or not pods:
             _refuse("want --nodes FILE and --pods FILE for a trace, or --mix for MIG demands on a fleet of GPUs")
         else:
-            files = _Files(nodes, pods, recipe, load)
-            text, table = _trace(files, scorers or TRACE_SCORERS, seeds or TRACE_SEEDS)
+            files = _Files(nodes, pods, recipe, load, bound, html is not None)
+            told = _trace(files, scorers or TRACE_SCORERS, seeds or TRACE_SEEDS)
     except ValueError as e:
         _refuse(str(e))
-    _tell(text, table, json)
+    if html is not None and told.page is not None:
+        _write("--html", html, told.page())
+    _tell(told, json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,18 +150,22 @@ class _Fleet:
     fixed: int
 
 
-def _tell(text: str, table: "Callable[[Console], None]", json: str | None) -> None:
+def _tell(told: _Told, json: str | None) -> None:
     from rich.console import Console  # noqa: PLC0415  # --help must not wait for it
 
     if json == "-":
-        typer.echo(text, nl=False)
+        typer.echo(told.json, nl=False)
         return
     if json is not None:
-        try:
-            Path(json).write_text(text, encoding="utf-8")
-        except OSError as e:
-            _refuse(f"--json: {json}: cannot be written: {e.strerror}")
-    table(Console(highlight=False))
+        _write("--json", json, told.json)
+    told.table(Console(highlight=False))
+
+
+def _write(option: str, path: str, text: str) -> None:
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as e:
+        _refuse(f"{option}: {path}: cannot be written: {e.strerror}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +176,14 @@ class _Files:
     pods: Sequence[Path]
     recipe: Recipe
     load: float | None
+    bounded: bool
+    curved: bool
 
 
 def _trace(files: _Files, scorers: str, seeds: str) -> _Told:
-    from sim.packing.jit import compiled_before  # noqa: PLC0415  # --help must not wait for numpy
+    from sim.packing.bound import NoSolverError, load_solver  # noqa: PLC0415  # --help must not wait for numpy
+    from sim.packing.html import to_html  # noqa: PLC0415
+    from sim.packing.jit import compiled_before  # noqa: PLC0415
     from sim.packing.lab import experiments, load, replays, warm_up  # noqa: PLC0415
     from sim.packing.report import replays_to_json, show, show_replays, to_json  # noqa: PLC0415
     from sim.packing.table import SCORERS  # noqa: PLC0415
@@ -160,12 +197,14 @@ def _trace(files: _Files, scorers: str, seeds: str) -> _Told:
         cases = load(files.nodes, files.pods)
         if files.recipe is Recipe.REPLAY:
             replayed = _watched(replays(cases, files.pods, names, numbers, files.load), total)
-            return replays_to_json(replayed), partial(show_replays, replayed)
-    except ConfigError as e:
+            return _Told(replays_to_json(replayed), partial(show_replays, replayed))
+        if files.bounded:
+            load_solver()
+    except (ConfigError, NoSolverError) as e:
         _refuse(str(e))
-    warm_up(cases, names)
-    results = _watched(experiments(cases, names, numbers), total)
-    return to_json(files.recipe.value, results), partial(show, results)
+    warm_up(cases, names, curved=files.curved)
+    results = _watched(experiments(cases, names, numbers, bounded=files.bounded, curved=files.curved), total)
+    return _Told(to_json(files.recipe.value, results), partial(show, results), partial(to_html, results))
 
 
 def _mig(fleet: _Fleet, scorers: str, seeds: str) -> _Told:
@@ -177,7 +216,7 @@ def _mig(fleet: _Fleet, scorers: str, seeds: str) -> _Told:
     works = [Workload.of(fleet.model, mix) for mix in mixes_of(fleet.mix, MIXES)]
     total = len(works) * len(numbers) * len(names)
     rows = _watched(runs(works, names, numbers, gpus=fleet.gpus, load=fleet.load, fixed=fleet.fixed), total)
-    return to_json(rows), partial(show, rows)
+    return _Told(to_json(rows), partial(show, rows))
 
 
 def _watched(results: Iterator[Result], total: int) -> list[Result]:

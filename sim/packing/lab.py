@@ -8,6 +8,8 @@ from typing import Final
 
 import numpy as np
 
+from sim.packing.bound import bound_100_pct
+from sim.packing.curve import Curve, trace_curve
 from sim.packing.law import check
 from sim.packing.load import load_nodes, load_pods, load_timeline
 from sim.packing.metrics import Outcome, evaluate
@@ -49,9 +51,11 @@ class Result:
     decision_ms_p50: float
     decision_ms_p99: float
     wall_s: float
+    bound_100_pct: float | None = None  # what no policy can exceed, if it was asked for
+    curve: Curve | None = None  # if it was asked for
 
 
-def run_experiment(experiment: Experiment, scorer: str, seed: int) -> Result:
+def run_experiment(experiment: Experiment, scorer: str, seed: int, *, curved: bool = False) -> Result:
     """Raises `BrokenLawError` if the policy breaks a law of placement: that is a fault of this program."""
     began_s = perf_counter()
     run = named(scorer)(experiment, seed)
@@ -60,7 +64,8 @@ def run_experiment(experiment: Experiment, scorer: str, seed: int) -> Result:
     check(experiment, run.placement)
     p50, p99 = np.quantile(decisions_ms, [0.5, 0.99])
     outcome = evaluate(experiment, run.placement)
-    return Result(experiment.trace.name, scorer, seed, outcome, float(p50), float(p99), wall_s)
+    curve = trace_curve(experiment, run.placement) if curved else None
+    return Result(experiment.trace.name, scorer, seed, outcome, float(p50), float(p99), wall_s, curve=curve)
 
 
 def _drive(run: Run, arrivals: int) -> list[float]:
@@ -77,13 +82,16 @@ def _drive(run: Run, arrivals: int) -> list[float]:
     return decisions_ms
 
 
-def experiments(cases: Cases, scorers: Sequence[str], seeds: Sequence[int]) -> Iterator[Result]:
-    """Every trace x seed x scorer; the scorers of one seed meet the same arrivals."""
+def experiments(
+    cases: Cases, scorers: Sequence[str], seeds: Sequence[int], *, bounded: bool = False, curved: bool = False
+) -> Iterator[Result]:
+    """Every trace x seed x scorer; the scorers of one seed meet the same arrivals. `bounded` needs the solver."""
     for trace in cases.traces:
         for seed in seeds:
             experiment = build_experiment(cases.nodes, trace, seed)
+            bound = bound_100_pct(experiment) if bounded else None
             for scorer in scorers:
-                yield run_experiment(experiment, scorer, seed)
+                yield replace(run_experiment(experiment, scorer, seed, curved=curved), bound_100_pct=bound)
 
 
 def replays(
@@ -104,9 +112,9 @@ def replays(
     )
 
 
-def warm_up(cases: Cases, scorers: Sequence[str]) -> None:
+def warm_up(cases: Cases, scorers: Sequence[str], *, curved: bool = False) -> None:
     """Compile, or load what was compiled, before any clock runs."""
     experiment = build_experiment(cases.nodes, cases.traces[0], 0)
     few = replace(experiment, class_of_arrival=experiment.class_of_arrival[:WARM_UP_ARRIVALS])
     for scorer in scorers:
-        run_experiment(few, scorer, 0)
+        run_experiment(few, scorer, 0, curved=curved)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sim.packing.model import ANY_KIND_MASK, GPU_MILLI, Experiment, Placement
+from sim.packing.model import ANY_KIND_MASK, GPU_MILLI, Experiment, FloatArray, Placement
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -25,13 +25,17 @@ class Outcome:
     lost_by_class_pct: dict[str, float]
 
 
+def work_pct(experiment: Experiment, counted: BoolArray | None = None) -> FloatArray:
+    """GPU work asked for up to each arrival, it included, by those that are counted (all), in percent of the GPUs."""
+    classes = experiment.trace.classes
+    request = (classes.gpu_milli * classes.gpu_count)[experiment.class_of_arrival].astype(np.float64)
+    work = np.cumsum(request if counted is None else np.where(counted, request, 0.0))
+    return np.asarray(100.0 * work / float(experiment.nodes.gpu_milli_total))
+
+
 def evaluate(experiment: Experiment, placement: Placement) -> Outcome:
-    classes, arrivals = experiment.trace.classes, experiment.class_of_arrival
-    request = (classes.gpu_milli * classes.gpu_count)[arrivals].astype(np.float64)
-    lost = placement.node_of_arrival < 0
-    capacity = float(experiment.nodes.gpu_milli_total)
-    arrived_pct = 100.0 * np.cumsum(request) / capacity
-    allocated_pct = 100.0 * np.cumsum(np.where(lost, 0.0, request)) / capacity
+    arrivals, lost = experiment.class_of_arrival, placement.node_of_arrival < 0
+    arrived_pct, allocated_pct = work_pct(experiment), work_pct(experiment, ~lost)
     within_100 = int(np.searchsorted(arrived_pct, 100.0, side="right"))
     failures = np.flatnonzero(lost & _holdable(experiment)[arrivals])
     return Outcome(

@@ -1,25 +1,30 @@
 """Results of the packing lab as JSON, and as tables for a terminal."""
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from sim.interval import of_mean
 from sim.packing.lab import Result
 from sim.packing.replay import Result as Replayed
 
 _Quantity = Callable[[Result], float]
 
+LEVEL: Final = 0.95  # of the intervals
+
 
 def to_json(recipe: str, results: Sequence[Result]) -> str:
-    """A contract: names and meaning of the fields stay. Percentages as in `sim.packing.metrics.Outcome`."""
+    """A contract: names and meaning of the fields stay. Percentages as in `sim.packing.metrics.Outcome`.
+
+    `bound_100_pct` stands in the results that have one.
+    """
     return json.dumps({"recipe": recipe, "results": [_entry(result) for result in results]}, indent=1) + "\n"
 
 
@@ -48,6 +53,7 @@ def show_replays(results: Sequence[Replayed], console: Console) -> None:
 
 def _entry(result: Result) -> dict[str, Any]:
     outcome = result.outcome
+    bound = {} if result.bound_100_pct is None else {"bound_100_pct": result.bound_100_pct}
     return {
         "pods": result.pods,
         "scorer": result.scorer,
@@ -59,23 +65,33 @@ def _entry(result: Result) -> dict[str, Any]:
         "decision_ms_p50": result.decision_ms_p50,
         "decision_ms_p99": result.decision_ms_p99,
         "wall_s": result.wall_s,
+        **bound,
     }
 
 
-def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and its standard error, which is not a number (NaN) for a single value."""
-    if len(values) < 2:
-        return float(np.mean(values)), math.nan
-    return float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
+def gap_closed_pct(ours: Sequence[Result], first: Sequence[Result]) -> float | None:
+    """Of what the first scorer leaves below the bound at 100 %, the part that ours allocates; means over the seeds.
+
+    None: without bounds, where the first scorer leaves nothing, and for itself.
+    """
+    bounds = [result.bound_100_pct for result in first if result.bound_100_pct is not None]
+    left = float(np.mean(bounds)) - _mean(first, _at_100) if bounds else 0.0
+    return None if ours is first or left <= 0 else 100.0 * (_mean(ours, _at_100) - _mean(first, _at_100)) / left
 
 
 def _spelled(values: Sequence[float], *, sign: str = "") -> str:
-    mean, error = mean_and_error(values)
-    return f"{mean:{sign}.2f}" if math.isnan(error) else f"{mean:{sign}.2f} ± {error:.2f}"
+    """Mean and half of its interval, if there is one."""
+    found = of_mean(values, LEVEL)
+    return f"{np.mean(values):{sign}.2f}" + ("" if found is None else f" ± {found.high - found.mean:.2f}")
+
+
+def trace_name(pods: str) -> str:
+    """The file's, without folder and suffixes."""
+    return Path(pods).name.removesuffix(".gz").removesuffix(".csv")
 
 
 def show(results: Sequence[Result], console: Console) -> None:
-    """Three tables a trace: means over the seeds with standard errors, when and how fast, and what each class lost.
+    """Three tables a trace: means over the seeds with intervals, when and how fast, and what each class lost.
 
     Differences to the first scorer are paired: seed by seed, on the same arrivals.
     """
@@ -86,9 +102,10 @@ def show(results: Sequence[Result], console: Console) -> None:
             for name in dict.fromkeys(result.scorer for result in of_pods)
         }
         first, its_results = next(iter(by_scorer.items()))
-        many = f"{len(its_results)} seeds, mean ± standard error" if len(its_results) > 1 else "1 seed"
-        name = Path(pods).name.removesuffix(".gz").removesuffix(".csv")
-        console.print(f"[bold]{escape(name)}[/]  [dim]{many}[/]")
+        many = (
+            f"{len(its_results)} seeds, mean ± half of its {LEVEL:.0%} interval" if len(its_results) > 1 else "1 seed"
+        )
+        console.print(f"[bold]{escape(trace_name(pods))}[/]  [dim]{many}[/]")
         console.print(f"[dim]allocated, in % of the cluster's GPUs; differences to {first}, paired by seed[/]")
         console.print(_allocations(by_scorer))
         console.print("[dim]lost while the first 100 % arrived, in % of the GPUs (cpu-only: of the CPU)[/]")
@@ -107,7 +124,8 @@ def _table(*columns: str) -> Table:
 
 def _allocations(by_scorer: dict[str, list[Result]]) -> Table:
     first = next(iter(by_scorer))
-    table = _table("scorer", "at 100 %", "difference", "at 130 %", "difference")
+    bounded = by_scorer[first][0].bound_100_pct is not None
+    table = _table("scorer", "at 100 %", "difference", "at 130 %", "difference", *["gap closed"] * bounded)
 
     def cells(name: str, quantity: _Quantity) -> tuple[str, str]:
         ours = [quantity(result) for result in by_scorer[name]]
@@ -115,8 +133,13 @@ def _allocations(by_scorer: dict[str, list[Result]]) -> Table:
         pairs = zip(ours, theirs, strict=True)
         return _spelled(ours), "" if name == first else _spelled([a - b for a, b in pairs], sign="+")
 
-    for name in by_scorer:
-        table.add_row(name, *cells(name, _at_100), *cells(name, _at_130))
+    for name, results in by_scorer.items():
+        gap = gap_closed_pct(results, by_scorer[first])
+        closed = ["" if gap is None else f"{gap:.0f} %"] * bounded
+        table.add_row(name, *cells(name, _at_100), *cells(name, _at_130), *closed)
+    if bounded:
+        bounds = [result.bound_100_pct or 0.0 for result in by_scorer[first]]
+        table.add_row("[dim]no policy has more[/]", _spelled(bounds), "", "", "", "")
     return table
 
 

@@ -1,5 +1,7 @@
 "use strict";
-// Draws time lines from the report's columns: SVG made here, one time axis and one crosshair for all.
+// Draws lines from the report's columns: SVG made here, one axis (time, if not said otherwise) and one crosshair for all.
+const report = JSON.parse(document.getElementById("report").textContent);
+const byId = (id) => document.getElementById(id);
 const NS = "http://www.w3.org/2000/svg";
 const WIDTH = 1180, LEFT = 58, RIGHT = 14;
 const crosses = [];
@@ -48,13 +50,20 @@ const percent = (share, digits = 1) => (share === null || share === undefined ? 
 
 const TIMES = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800];
 
-function steps(top, most, sizes) {
-  // Round steps from 0 to at least `top`, at most so many; of `sizes` where they reach.
-  const raw = top / most, size = 10 ** Math.floor(Math.log10(raw || 1));
+function theme() {
+  const button = byId("theme"), root = document.documentElement;
+  root.dataset.theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+  if (location.hash === "#dark" || location.hash === "#light") root.dataset.theme = location.hash.slice(1);
+  button.addEventListener("click", () => { root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark"; });
+}
+
+function steps(top, most, sizes, bottom = 0) {
+  // Round steps from at most `bottom` to at least `top`, about so many; of `sizes` where they reach.
+  const range = top - bottom, raw = range / most, size = 10 ** Math.floor(Math.log10(raw || 1));
   const round = sizes && raw > 1 ? sizes : [1, 2, 5, 10].map((f) => f * size);
-  const step = round.find((s) => top / s <= most) || size * 10;
+  const step = round.find((s) => range / s <= most) || size * 10;
   const found = [];
-  for (let i = 0; i * step < top + step * 0.999; i++) found.push(Number((i * step).toPrecision(12)));
+  for (let i = Math.floor(bottom / step); i * step < top + step * 0.999; i++) found.push(Number((i * step).toPrecision(12)));
   return found;
 }
 
@@ -62,6 +71,8 @@ function timeSteps(end) {
   const step = TIMES.find((s) => end / s <= 12) || 604800;
   return Array.from({ length: Math.floor(end / step) + 1 }, (_, i) => i * step);
 }
+
+const TIME = { steps: timeSteps, tell: duration };
 
 function path(points, x, y, stepped) {
   let text = "", open = false, before = 0;
@@ -80,6 +91,7 @@ function areaPath(lower, upper, x, y, stepped) {
   if (!forth) return "";
   let back = "", last = null;
   for (let i = lower.length - 1; i >= 0; i--) {
+    if (upper[i][1] === null) continue;
     const px = x(lower[i][0]).toFixed(1), py = y(lower[i][1]).toFixed(1);
     back += stepped && last !== null ? `V${py}H${px}` : `L${px} ${py}`;
     last = py;
@@ -87,17 +99,17 @@ function areaPath(lower, upper, x, y, stepped) {
   return `${forth}${back}Z`;
 }
 
-function frame(parent, title, note, height, end) {
+function frame(parent, title, note, height, end, axis) {
   const panel = element("section", { class: "panel" }, parent);
   element("h2", {}, panel, title);
   if (note) element("p", { class: "note" }, panel, note);
   const legend = element("div", { class: "legend" }, panel);
   const svg = node("svg", { viewBox: `0 0 ${WIDTH} ${height + 24}`, role: "img", "aria-label": title }, panel);
   const x = (t) => LEFT + (t / end) * (WIDTH - LEFT - RIGHT);
-  for (const t of timeSteps(end)) {
+  for (const t of axis.steps(end)) {
     node("line", { class: "grid", x1: x(t), x2: x(t), y1: 6, y2: height }, svg);
     const anchor = t === 0 ? "start" : x(t) > WIDTH - 40 ? "end" : "middle";
-    node("text", { x: x(t), y: height + 16, "text-anchor": anchor }, svg, duration(t));
+    node("text", { x: x(t), y: height + 16, "text-anchor": anchor }, svg, axis.tell(t));
   }
   node("line", { class: "axis", x1: LEFT, x2: WIDTH - RIGHT, y1: height, y2: height }, svg);
   return { panel, legend, svg, x, height };
@@ -111,33 +123,37 @@ function mark(legend, series) {
   label.append(series.name);
 }
 
-// series: {name, values, points (instead of values, for a line), kind: area | line | bar, color, dash, stack};
-// limits: {value, name}; events: changes of the scale
-function chart(parent, { title, note, times, end, series, format = count, top, stepped = false, height = 150, limits = [], events = [] }) {
-  const { panel, legend, svg, x } = frame(parent, title, note, height, end);
+// series: {name, values, points (instead of values, for a line), kind: area | line | bar | band (from lower to values, without
+// a name), color, dash, stack}; limits: {value, name}; events: changes of the scale; bottom: where the axis begins, 0 or below
+// the lowest value
+function chart(parent, { title, note, times, end, axis = TIME, series, format = count, bottom, top, stepped = false, height = 150, limits = [], events = [] }) {
+  const { panel, legend, svg, x } = frame(parent, title, note, height, end, axis);
   const sums = times.map(() => 0), drawn = [];
   let highest = Math.max(0, ...limits.map((l) => (l.shown ? l.value : 0)), ...events.map((e) => e.after));
   for (const one of series) {
-    const lower = one.stack ? sums.slice() : times.map(() => 0);
-    const upper = one.values.map((v, i) => (v === null ? null : v + lower[i]));
+    const lower = one.lower ?? (one.stack ? sums.slice() : times.map(() => 0));
+    const upper = one.values.map((v, i) => (v === null ? null : one.stack ? v + lower[i] : v));
     if (one.stack) upper.forEach((v, i) => { sums[i] = v === null ? sums[i] : v; });
     highest = Math.max(highest, ...upper.filter((v) => v !== null));
     drawn.push({ ...one, lower, upper });
   }
-  const ticks = steps(top || highest || 1, 4, format === duration ? TIMES : null), ceiling = top || ticks[ticks.length - 1];
-  const y = (v) => height - (Math.min(v, ceiling) / ceiling) * (height - 10);
+  const lowest = bottom ?? Math.min(0, ...drawn.flatMap((one) => (one.kind === "band" ? one.lower : one.values)).filter((v) => v !== null));
+  const ticks = steps(top || highest || 1, 4, format === duration ? TIMES : null, lowest), ceiling = top || ticks[ticks.length - 1];
+  const y = (v) => height - ((Math.max(ticks[0], Math.min(v, ceiling)) - ticks[0]) / (ceiling - ticks[0])) * (height - 10);
   for (const tick of ticks.filter((t) => t <= ceiling)) {
     node("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: y(tick), y2: y(tick) }, svg);
     node("text", { x: LEFT - 8, y: y(tick) + 4, "text-anchor": "end" }, svg, format(tick));
   }
   const width = Math.max(1, (x(end) - x(0)) / times.length - 0.6);
   for (const one of drawn) {
-    mark(legend, one);
+    if (one.name) mark(legend, one);
     const points = one.points ?? times.map((t, i) => [t, one.upper[i]]);
     if (one.kind === "bar") {
       points.forEach(([t, v], i) => {
         if (v) node("rect", { x: x(t) - width, width, y: y(v), height: y(one.lower[i]) - y(v), fill: color(one.color) }, svg);
       });
+    } else if (one.kind === "band") {
+      node("path", { d: areaPath(times.map((t, i) => [t, one.lower[i]]), points, x, y, stepped), fill: color(one.color), "fill-opacity": 0.2 }, svg);
     } else if (one.kind === "area") {
       const lower = times.map((t, i) => [t, one.lower[i]]);
       node("path", { d: areaPath(lower, points, x, y, stepped), fill: color(one.color), "fill-opacity": one.soft ? 0.22 : 0.85 }, svg);
@@ -158,8 +174,8 @@ function chart(parent, { title, note, times, end, series, format = count, top, s
     const lines = event.steps.length ? event.steps : [event.why];
     hover(made, () => [`${duration(event.at_s)}: ${event.before} → ${event.after} by ${event.by}`, lines.map((l) => [null, l, ""])]);
   }
-  const rows = (i) => drawn.map((one) => [one.color, one.name, one.values[i] === null ? "not known" : format(one.values[i])]);
-  crosshair(svg, x, height, times, end, (i) => [duration(times[i]), rows(i)]);
+  const rows = (i) => drawn.filter((one) => one.name).map((one) => [one.color, one.name, one.values[i] === null ? "not known" : format(one.values[i])]);
+  crosshair(svg, x, height, times, end, (i) => [axis.tell(times[i]), rows(i)]);
   return panel;
 }
 

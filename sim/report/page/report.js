@@ -1,17 +1,12 @@
 // The page, from the report's JSON (schema slicewise.dev/sim-report/1).
-const report = JSON.parse(document.getElementById("report").textContent);
 const line = report.time_line, end = report.duration_s, times = line.at_s;
-const byId = (id) => document.getElementById(id);
 
 function head() {
   byId("name").textContent = report.scenario;
   byId("about").textContent = report.about;
   byId("run").textContent =
     `${duration(end)} simulated · seed ${report.seed} · ${report.engine} · slicewise ${report.version}`;
-  const button = byId("theme"), root = document.documentElement;
-  root.dataset.theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
-  if (location.hash === "#dark" || location.hash === "#light") root.dataset.theme = location.hash.slice(1);
-  button.addEventListener("click", () => { root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark"; });
+  theme();
 }
 
 const LIMITS = { first_token_s: "first token", per_output_token_s: "per output token", end_to_end_s: "end to end" };

@@ -1,8 +1,6 @@
 """The page: complete in itself, safe, the same bytes for the same report; drawn by a browser where there is one."""
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import msgspec
@@ -11,6 +9,7 @@ import pytest
 from sim.report.html import to_html
 from sim.report.model import Report
 from sim.run import load, simulate
+from tests.browser import drawn
 from tests.sim.commands.scenes import SHORT, scene, sim
 
 
@@ -70,26 +69,13 @@ def test_another_schema_is_refused(tmp_path: Path, report: Report) -> None:
 
 
 def test_a_browser_draws_every_part(tmp_path: Path, report: Report) -> None:
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no chromium on the path")
     page = tmp_path / "report.html"
     page.write_text(to_html(report))
-    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
-    command = [
-        browser,
-        *flags,
-        "--disable-component-update",
-        "--disable-sync",
-        f"--user-data-dir={tmp_path / 'profile'}",
-    ]
-    drawn = subprocess.run(
-        [*command, "--dump-dom", page.as_uri()], check=True, capture_output=True, text=True, timeout=50
-    ).stdout
-    assert drawn.count('role="img"') == 7, "six time lines and the map of the GPUs"
-    assert drawn.count('class="card ') == 8
+    dom = drawn(page, tmp_path)
+    assert dom.count('role="img"') == 7, "six time lines and the map of the GPUs"
+    assert dom.count('class="card ') == 8
     for part in ("Where the GPU hours went", "How long a start takes", "How far this can be believed"):
-        assert part in drawn
+        assert part in dom
 
 
 def test_nodes_that_come_are_in_the_report_with_their_time(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`slicewise sim pack` from outside: what it prints, writes and refuses."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ from typer.testing import CliRunner
 
 from sim.cli import app
 from sim.packing.arguments import scorers_of, seeds_of
-from sim.packing.report import mean_and_error
 from sim.packing.table import DEFAULT, SCORERS
 from tests.sim.packing.clusters import write
 
@@ -80,7 +80,7 @@ def test_the_table_compares_every_scorer_with_the_first_one(tmp_path: Path) -> N
     assert len(json.loads((tmp_path / "out.json").read_text())["results"]) == 9
 
 
-def test_one_seed_has_no_standard_error(tmp_path: Path) -> None:
+def test_one_seed_has_no_interval(tmp_path: Path) -> None:
     ran = pack(tmp_path, "--scorers", "first_fit", "--seeds", "1")
     assert "1 seed" in ran.stdout
     assert "±" not in ran.stdout
@@ -122,7 +122,32 @@ def test_seeds_and_scorers_are_lists_without_repetition() -> None:
     assert scorers_of("fgd, spr,fgd", list(SCORERS)) == ["fgd", "spr"]
 
 
-def test_a_mean_has_its_standard_error() -> None:
-    mean, error = mean_and_error([1.0, 2.0, 3.0])
-    assert mean == 2.0
-    assert error == pytest.approx(1 / 3**0.5)
+@pytest.mark.parametrize("option", [["--bound"], ["--html", "/no/such/folder/x"]], ids=["a bound", "a page"])
+@pytest.mark.parametrize(
+    "recipe", [["--mix", "all"], ["--recipe", "replay", "--nodes", __file__]], ids=["MIG", "replay"]
+)
+def test_bounds_and_pages_are_of_the_fgd_recipe(option: list[str], recipe: list[str]) -> None:
+    ran = CliRunner().invoke(app, ["pack", *recipe, *option])
+    assert ran.exit_code == 2
+    assert f"{option[0]}: is for traces by --recipe fgd" in ran.stderr
+
+
+def test_a_bound_stands_in_each_result_when_it_is_asked_for(tmp_path: Path) -> None:
+    ran = pack(tmp_path, "--scorers", "fgd,spr", "--seeds", "1-2", "--bound", "--json", "-")
+    assert ran.exit_code == 0, ran.stderr
+    for result in json.loads(ran.stdout)["results"]:
+        assert set(result) == FIELDS | {"bound_100_pct"}
+        assert result["allocation_100_pct"] <= result["bound_100_pct"] + 1e-6
+
+
+def test_a_bound_without_the_solver_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "highspy", None)
+    ran = pack(tmp_path, "--bound")
+    assert ran.exit_code == 2
+    assert "pip install 'slicewise[bounds]'" in ran.stderr
+
+
+def test_a_page_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    ran = pack(tmp_path, "--scorers", "fgd", "--seeds", "1", "--html", "/no/such/folder/x")
+    assert ran.exit_code == 2
+    assert "--html: /no/such/folder/x: cannot be written" in ran.stderr
