@@ -25,6 +25,7 @@ from extender.placement.advice import MOST_EVICTIONS, MOST_TRIES, Rules
 from extender.serving import ListenError, listen, serving
 from extender.settings import PREFIX, Settings
 from extender.survey import Objects, survey
+from extender.warm import warm_up
 from slicewise.process.kube import Kube, KubeError
 from slicewise.process.logs import configure
 from slicewise.process.shutdown import repeat, stop_on_signals
@@ -94,7 +95,7 @@ async def running(
             stack.enter_context(listen(settings.metrics_host, settings.metrics_port)),
         ]
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        tasks.create_task(watches.run(kube, settings.lease_namespace, stop))
+        tasks.create_task(_watch(watches, kube, settings, stop))
         settling = asyncio.create_task(_settle(watches, when_synced))
         stack.callback(settling.cancel)
         tasks.create_task(repeat(lambda: _expire(ledger, obs, wall()), every_s=EXPIRE_EVERY_S, stop=stop))
@@ -117,6 +118,12 @@ async def running(
 def _expire(ledger: Ledger, obs: Obs, now_s: float) -> None:
     for holding in ledger.expire(now_s):
         obs.expired(uid=holding.uid, pod=holding.key, node=holding.node)
+
+
+async def _watch(watches: Watches, kube: Kube, settings: Settings, stop: asyncio.Event) -> None:
+    """What the watches bring is decided upon: a compiled scorer is compiled before. Meanwhile nobody says "ready"."""
+    await asyncio.to_thread(warm_up, settings.scorer)
+    await watches.run(kube, settings.lease_namespace, stop)
 
 
 async def _settle(watches: Watches, then: Callable[[], None]) -> None:

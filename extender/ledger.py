@@ -14,7 +14,7 @@ from typing import Final
 from extender.placement.allocation import Allocation, AllocationError
 from extender.placement.demand import Demand, DemandError, Shape
 from extender.placement.fleet import NO_NODE, Fleet
-from extender.placement.holding import Holding, Phase, mapping, pod_key
+from extender.placement.holding import Holding, ObjectError, Phase, mapping, pod_key, text_of
 from extender.placement.load import Allocatable, Load, comes_with_its_node
 from extender.placement.model import GpuProblem, Inventory, InventoryError, NoInventory, inventory_text
 from extender.placement.node import NOT_SEEN, Node, Problem, StaticRoom
@@ -31,10 +31,6 @@ TERMINAL: Final = frozenset({"Succeeded", "Failed"})
 MAX_ASKED: Final = 1 << 16
 MAX_WAITING: Final = 1 << 16  # pods that wait; more are not looked at
 NO_REPORT: Final = NoInventory("no inventory: the node agent has not reported its GPUs")
-
-
-class ObjectError(ValueError):
-    """Not a Pod or Node object that the API server could have sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +84,7 @@ class Ledger:
 
     def put_node_object(self, node: Mapping[str, object]) -> None:
         """A Node object (its JSON). Reads the inventory annotation only if it changed."""
-        name = _text(mapping(node.get("metadata")), "name", "Node")
+        name = text_of(mapping(node.get("metadata")), "name", "Node")
         self._nodes.setdefault(name, Node(name)).allocatable = Allocatable.of(node)
         text = inventory_text(node)
         if text is None:
@@ -117,7 +113,7 @@ class Ledger:
         seen = set()
         for node in nodes:
             self.put_node_object(node)
-            seen.add(_text(mapping(node.get("metadata")), "name", "Node"))
+            seen.add(text_of(mapping(node.get("metadata")), "name", "Node"))
         for name in self._nodes.keys() - seen:
             self.drop_node(name)
 
@@ -134,7 +130,7 @@ class Ledger:
         """A Pod object (its JSON) as the API has it now. Raises ObjectError if it has no uid."""
         meta, spec = mapping(pod.get("metadata")), mapping(pod.get("spec"))
         status = mapping(pod.get("status"))
-        uid = _text(meta, "uid", "Pod")
+        uid = text_of(meta, "uid", "Pod")
         if status.get("phase") in TERMINAL:
             self.drop_pod(uid)
             return
@@ -177,8 +173,11 @@ class Ledger:
 
     # ---- demands -----------------------------------------------------------------------------------------------
 
-    def ask(self, demand: Demand) -> None:
-        """A pod looks for a place, for the first time or again: it is counted once, whether it finds one or not."""
+    def ask(self, demand: Demand, *, at_once: bool = True) -> None:
+        """A pod looks for a place, for the first time or again: it is counted once, whether it finds one or not.
+
+        `at_once`: what is due to be renewed in the scorer is renewed first; else the place was chosen already.
+        """
         self._stop_waiting(demand.uid)
         if demand.shape is None:
             return
@@ -186,7 +185,7 @@ class Ledger:
         if new:
             self.traffic = self.traffic.arrive(demand.shape, demand.count)
         if self.node_scorer is not None:
-            self.node_scorer.hear(demand, new=new, at_once=True)
+            self.node_scorer.hear(demand, new=new, at_once=at_once)
 
     def learn_from(self, other: "Ledger") -> None:
         """Expects what another ledger with the same scorer does."""
@@ -207,7 +206,7 @@ class Ledger:
         """Reserves a place for a pod. The same pod on the same node gets the same answer, however often it asks."""
         if demand.uid != uid:
             return Refusal(f"the demand is of pod {demand.uid}, not of {uid}")
-        self.ask(demand)
+        self.ask(demand, at_once=False)
         current = self.holding(uid)
         if current is not None and current.node == node:
             if current.phase is Phase.ASSUMED:
@@ -448,10 +447,3 @@ class Ledger:
         node = self._nodes[name]
         if node.inventory is NOT_SEEN and not node.pods and not node.others:
             del self._nodes[name]
-
-
-def _text(meta: Mapping[str, object], field: str, kind: str) -> str:
-    value = meta.get(field)
-    if isinstance(value, str) and value:
-        return value
-    raise ObjectError(f"{kind} metadata.{field}: want the text that the API server gives, got {value!r}")

@@ -12,6 +12,10 @@ from extender.placement.load import NO_LOAD, Load
 from extender.placement.usage import Held
 
 
+class ObjectError(ValueError):
+    """Not a Pod or Node object that the API server could have sent."""
+
+
 class Phase(StrEnum):
     """How sure it is that a pod holds its slices."""
 
@@ -86,3 +90,11 @@ def pod_key(pod: Mapping[str, object]) -> str:
     """namespace/name, as people and logs name a pod."""
     meta = mapping(pod.get("metadata"))
     return f"{meta.get('namespace') or 'default'}/{meta.get('name') or '?'}"
+
+
+def text_of(meta: Mapping[str, object], field: str, kind: str) -> str:
+    """A text of an object's metadata. Raises ObjectError if it is not there."""
+    value = meta.get(field)
+    if isinstance(value, str) and value:
+        return value
+    raise ObjectError(f"{kind} metadata.{field}: want the text that the API server gives, got {value!r}")

@@ -98,7 +98,7 @@ class Room:
 
     def names(self, pod: Pod) -> list[str]:
         enough = (self._cpu >= pod.cpu_milli) & (self._memory >= pod.memory_mib)
-        return [name_of(n) for n in np.flatnonzero(enough)]
+        return [name_of(n) for n in np.flatnonzero(enough).tolist()]
 
     def take(self, node: int, pod: Pod) -> tuple[int, int]:
         """What is left."""

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from extender.ledger import Ledger
 from extender.placement.allocation import Allocation
 from extender.verbs import filter_nodes, score_nodes
-from tests.extender.objects import NOW_S
 from tests.extender.clusters import demand_of
+from tests.extender.objects import NOW_S
 from tests.extender.packing import KINDS, Lab, Pod, Room, experiment, gpus_of, name_of, node_object, pod_object
 
 PODS = st.one_of(

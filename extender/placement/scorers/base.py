@@ -51,7 +51,7 @@ class Scorer(Protocol):
 
 
 class NodeScorer(Protocol):
-    """Looks at nodes as a whole: CPU, memory and all GPUs that are shared or given whole; a Scorer prices MIG beside it.
+    """Looks at a node as a whole: CPU, memory, GPUs that are shared or given whole. A Scorer prices MIG beside it.
 
     It may learn, so each ledger has its own. (w, n): the fleet's positions and columns.
     """
@@ -86,7 +86,7 @@ class NodeScorer(Protocol):
     def share_on(self, node: str, demand: Demand, free_milli: Ints, left_milli: Ints) -> Floats:
         """(g,): price of one share on each GPU of a node; the lowest is chosen, and the first of equals.
 
-        `free_milli`: of every GPU that is shared or given whole; `left_milli`: after the share, CLOSED where it is none.
+        `free_milli`: of each GPU that is shared or given whole. `left_milli`: after the share, or CLOSED.
         """
         ...
 

@@ -9,6 +9,8 @@ price_k  p_k w_k max(0, free / (w_k (A_k + 1)) - 1): the free work that type k c
          w_k P(the pods still to come need all A_k hosts) besides, which keeps hosts for rare large pods
 
 Both terms are milli-GPU and have weight 1; nothing is rounded; no pod is refused that fits somewhere. The mix is learnt
-from what arrives; nothing is known beforehand. The packing lab and the extender decide by this code; `nodes.py` and what
-it imports alone are the extender's own.
+from what arrives; nothing is known beforehand.
+
+The packing lab and the extender decide by this code. The lab has one loop of its own over arrivals that are all known;
+the extender's are `choice.py` for GPUs, `mirror.py` and `desk.py` for a fleet and its pods.
 """

@@ -27,11 +27,11 @@ class Offers(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """Of one node: so many GPUs, or shares of them. `apart`: each on a GPU of its own."""
+    """Of one node: so many shares, or whole GPUs. `apart`: each on a GPU of its own."""
 
     cpu_milli: int
     memory_mib: int
-    count: int
+    shares: int
     apart: bool
 
 
@@ -139,7 +139,7 @@ def _score(sight: Sight, node: int, before: int) -> tuple[float, int]:
         keys[gpu] = sight.offers.keys[node, gpu]
     value = potential(sight.states, before, sight.expected, gpus[1], gpus[2])
     gain, first = NOWHERE, -1
-    for share in range(sight.wanted.count):
+    for share in range(sight.wanted.shares):
         gain, gpu = _best(sight, node, value)
         if gpu < 0:
             return NOWHERE, -1

@@ -105,7 +105,8 @@ class Desk:
     """A NodeScorer. Mutable; owned by a ledger, whose fleet it reads."""
 
     def __init__(self, fleet: Fleet) -> None:
-        self._fleet, self._mirror, self._wishes = fleet, Mirror(fleet), Wishes()
+        self.wishes = Wishes()
+        self._fleet, self._mirror = fleet, Mirror(fleet)
         self._outlook: _Outlook | None = None
         self._watch = no_watch()
         self._due, self._stale, self._moved_milli, self._step_milli = 0, True, 0, 0.0
@@ -122,19 +123,19 @@ class Desk:
             self.settle()
         wish = Wish.of(demand)
         if new and wish is not None and not self._frozen:
-            self._wishes.note(*wish)
+            self.wishes.note(*wish)
 
     def hear_other(self, node: str, load: Load, *, at_once: bool) -> None:
         """A pod without a GPU was found on a node."""
         if at_once:
             self.settle()
         if not self._frozen:
-            self._wishes.note(Wish(None, whole=False, count=0, load=load), found_on=node)
+            self.wishes.note(Wish(None, whole=False, count=0, load=load), found_on=node)
 
     def settle(self) -> None:
         """Renews prices that are due or stale."""
         self._catch_up()
-        due = not self._frozen and (self._stale or self._wishes.arrived >= self._due)
+        due = not self._frozen and (self._stale or self.wishes.arrived >= self._due)
         if self._mirror.kinds.listed and (self._outlook is None or due):
             self._refresh()
 
@@ -145,7 +146,7 @@ class Desk:
 
     def learn_from(self, other: "Desk") -> None:
         """Knows the mix that another desk has learnt."""
-        self._wishes = deepcopy(other._wishes)
+        self.wishes = deepcopy(other.wishes)
 
     # ---- prices ------------------------------------------------------------------------------------------------
 
@@ -165,7 +166,7 @@ class Desk:
         return self._prices(("whole",), demand, fits, lambda columns: np.zeros((len(fits), len(columns)), np.int64))
 
     def share_on(self, node: str, demand: Demand, free_milli: IntArray, left_milli: IntArray) -> Floats:
-        """(g,): price of one share on the best GPU of a node, infinite on the others. `left_milli` CLOSED: not there."""
+        """(g,): price of one share on the best GPU of a node, infinite on the others."""
         price = np.full(len(free_milli), np.inf)
         outlook = self._current()
         if outlook is not None:
@@ -196,8 +197,8 @@ class Desk:
         self._stale |= moved.scarce or abs(self._moved_milli) >= max(1.0, self._step_milli)
 
     def _refresh(self) -> None:
-        mirror, learner, outlook = self._mirror, self._wishes.learner, self._outlook
-        arrivals = self._wishes.take(mirror)
+        mirror, learner, outlook = self._mirror, self.wishes.learner, self._outlook
+        arrivals = self.wishes.take(mirror)
         if outlook is None:
             nodes = mirror.kinds.nodes()
             learner.see(nodes)
@@ -213,7 +214,7 @@ class Desk:
         expected, self._watch = spr.refresh(mirror.cluster)
         self._outlook = _Outlook(spr, states, scratch, expected)
         self._moved_milli, self._step_milli, self._stale = 0, float(self._watch.work_left_milli[0]), False
-        self._due = due_after(self._wishes.arrived)
+        self._due = due_after(self.wishes.arrived)
         self._epoch += 1
 
     def _prices(
@@ -244,7 +245,7 @@ class Desk:
     def _gains(self, outlook: _Outlook, columns: IntArray, keys: IntArray, wanted: Wanted, key: IntArray) -> Floats:
         """(m,): of each column, NOWHERE where there is no room; `key` is filled with that of the first GPU."""
         states, cluster, gain = outlook.states, self._mirror.cluster, np.zeros(len(columns))
-        at_most = 1 + keys.shape[1] * wanted.count  # states that one node can add
+        at_most = 1 + keys.shape[1] * wanted.shares  # states that one node can add
         step = max(1, states.words.shape[0] // (2 * at_most))
         for i in range(0, len(columns), step):
             some = columns[i : i + step]
