@@ -8,6 +8,7 @@ Source: kedacore/keda v2.21.0 `pkg/scaling/executor/scale_scaledobjects.go` (Req
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import floor
 from typing import Final
 
 from sim.cluster.compute import int64
@@ -48,7 +49,7 @@ class Past:
     """The ScaledObject's status, as far as it decides."""
 
     created_s: float
-    last_active_s: float | None = None
+    last_active_s: float | None = None  #: whole seconds, as the API keeps times
     failures: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -170,10 +171,10 @@ def _activate(
         if scaled_object.metadata.paused_out:
             return Request(None, "active, but scaling out is paused"), past
         to = max(1, spec.min_replica_count)
-        return Request(to, "activated: a trigger is active"), replace(past, last_active_s=now_s)
+        return Request(to, "activated: a trigger is active"), replace(past, last_active_s=float(floor(now_s)))
     if failed:
         return Request(None, "active, but some triggers failed"), past
-    return NOTHING, replace(past, last_active_s=now_s)
+    return NOTHING, replace(past, last_active_s=float(floor(now_s)))
 
 
 def _deactivate(

@@ -87,6 +87,14 @@ def test_last_active_time(records: list[Record], now: int, remembered: float) ->
     assert poll(scaled_object(), records, scale(now), past, 1000.0)[1].last_active_s == remembered
 
 
+def test_the_api_keeps_whole_seconds() -> None:
+    """So a cooldown of just as many polls is over at the last of them, and not one poll later."""
+    made = scaled_object(cooldownPeriod=10)
+    _, past = poll(made, [ACTIVE], scale(1), Past(created_s=0.0), 100.25)
+    assert past.last_active_s == 100.0
+    assert [poll(made, [IDLE], scale(1), past, at_s)[0].replicas for at_s in (105.25, 110.25)] == [None, 0]
+
+
 def test_push_moves_only_from_zero() -> None:
     past = Past(created_s=0.0)
     assert push(scaled_object(), scale(0), past, 5.0)[0].replicas == 1
