@@ -68,7 +68,7 @@ class Tape:
     _asked: dict[tuple[Object, str], list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
     _replicas: dict[str, int] = field(default_factory=dict)
     _inventories: dict[str, str | None] = field(default_factory=dict)
-    _pods: set[str] = field(default_factory=set)
+    _pods: dict[str, float] = field(default_factory=dict)  # when each was seen first
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager
@@ -158,12 +158,13 @@ class Tape:
             self.lines.append({"event": SCALE, **whose, "at_s": now_s(), "replicas": replicas})
 
     def _happened(self, happened: recorded.Happened, *, unless: str | None = None) -> None:
-        """`unless`: a pod that was seen already."""
+        """`unless`: a pod that had been seen by then. The proxies tell of a question after its answer."""
         with self._lock:
-            if unless in self._pods:
+            if unless is not None and self._pods.get(unless, inf) <= happened.at_s:
                 return
             if isinstance(happened, recorded.PodSeen):
-                self._pods.add(happened.pod["metadata"]["uid"])
+                uid = happened.pod["metadata"]["uid"]
+                self._pods[uid] = min(happened.at_s, self._pods.get(uid, inf))
             self.lines.append(recorded.line(happened))
 
 
