@@ -262,3 +262,33 @@ def test_what_a_scaler_really_logged_comes_out_the_same() -> None:
     assert found["differences"] == []
     assert found["controllers"]["agree"] is True
     assert len(found["controllers"]["recorded"]) > 5
+
+
+WHOLE_WAY = LIVE.parent / "whole-way.jsonl"
+PLANNER = LIVE.parent / "whole-way.yaml"
+PACE = ("--sync-period", "5s", "--tick", "2s")
+
+
+def test_what_the_real_keda_and_hpa_did_comes_out_the_same() -> None:
+    """A run of the end-to-end test, recorded once: KEDA 2.21.0 and kube-controller-manager 1.36.3, 0 to 5 to 0 to 5."""
+    found = printed(sim("replay", WHOLE_WAY, "--scaled-object", PLANNER, *PACE, "--json", "-"))["controllers"]
+    assert [replicas for _, replicas in found["today"]] == [0, 1, 5, 1, 0, 1, 5]
+    assert (found["same_values"], found["moved"], found["unexplained"]) == (True, [], [])
+    assert found["late_s"] < 0.25, "and not only within a sync period"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        pytest.param("cooldownPeriod: 10", "cooldownPeriod: 20", "change 4: 0 at", id="a longer cooldown"),
+        pytest.param("value: 4", "value: 2", "change 2: 5 at", id="a narrower policy"),
+        pytest.param("maxReplicaCount: 5", "maxReplicaCount: 4", "change 2: 5 at", id="a lower maximum"),
+    ],
+)
+def test_other_rules_than_the_real_ones_are_seen(tmp_path: Path, old: str, new: str, told: str) -> None:
+    text = PLANNER.read_text()
+    assert old in text
+    other = scene(tmp_path, text.replace(old, new), "other.yaml")
+    result = sim("replay", WHOLE_WAY, "--scaled-object", other, *PACE)
+    assert result.exit_code == 1
+    assert told in result.stdout
