@@ -165,7 +165,7 @@ def _unexplained(
 
 @dataclass(slots=True)
 class _Loops:
-    """Polls and syncs in the order of time; ready pods as recorded.
+    """Polls and syncs in the order of time, and what they write when it was written; ready pods as recorded.
 
     Each is answered as it was then, where that was recorded, else with the newest decision.
     """
@@ -179,13 +179,19 @@ class _Loops:
     turned: int = 0
 
     def run(self, turns: Sequence[Turn]) -> Series:
-        found, replicas = [self.start], self.start[1]
+        found, replicas, written = [self.start], self.start[1], list[At]()
         autoscaler = Autoscaler(self.scaled_object, created_s=self.start[0])
         begun = autoscaler.begin(Scale(spec=replicas, status=replicas, ready=replicas)).replicas
         if begun is not None:
             replicas = begun
             found.append((self.start[0], replicas))
-        for turn in self._all(turns):
+        for turn in [*self._all(turns), None]:
+            while written and (turn is None or written[0][0] <= turn.at_s):
+                if written[0][1] != replicas:
+                    found.append(written[0])
+                replicas = written.pop(0)[1]
+            if turn is None:
+                break
             while self.left and self.left[0][0].at_s + self.pace.delay_s <= turn.at_s:
                 evaluation, number = self.left.popleft()
                 self.published[number] = evaluation
@@ -197,8 +203,8 @@ class _Loops:
                 wanted = autoscaler.sync(ask, scale, turn.at_s).verdict.replicas
             self.turned += 1
             if wanted is not None and wanted != replicas:
-                replicas = wanted
-                found.append((turn.at_s, replicas))
+                written.append((turn.at_s if turn.wrote_s is None else turn.wrote_s, wanted))
+                written.sort()
         return found
 
     def _all(self, turns: Sequence[Turn]) -> list[Turn]:

@@ -5,7 +5,8 @@ which remembers nothing) and what a recorder may add:
 
 - `recorded.poll` and `recorded.sync`: KEDA polled, the HPA synced. `at_s`, the ScaledObject's `namespace` and
   `scaled_object`, and `answers`: by trigger what the scaler answered then, `{"replicas": 3, "active": true}` or
-  `{"error": "…"}`; those are left out that nobody asked for.
+  `{"error": "…"}`; those are left out that nobody asked for. `wrote_s`: when the scale had what it wrote then, if it
+  wrote; until then everyone else saw what was before.
 - `recorded.scale`: each change of the scale. `at_s`, `namespace`, `scaled_object`, `replicas`.
 - nodes and pods and what kube-scheduler asked: sim/recorded.py.
 
@@ -53,12 +54,16 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One poll of KEDA's or one sync of the HPA's. `answers`: by trigger, as the scaler's log names it."""
+    """One poll of KEDA's or one sync of the HPA's. `answers`: by trigger, as the scaler's log names it.
+
+    `wrote_s`: when the scale had what it wrote; None where it wrote nothing, or where that is not known.
+    """
 
     at_s: float
     by: By
     of: Object
     answers: Mapping[str, Answer | Failed]
+    wrote_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +165,7 @@ def _turn(event: Mapping[str, Any]) -> Turn:
         by="keda" if event["event"] == POLL else "hpa",
         of=_object(event),
         answers={trigger: _answer(trigger, answer) for trigger, answer in answers.items()},
+        wrote_s=None if event.get("wrote_s") is None else number(event["wrote_s"], "wrote_s"),
     )
 
 

@@ -25,7 +25,7 @@ def replay(
     differences: Annotated[int, typer.Option(min=0, help="How many differences are told in full.")] = 5,
     json: Json = None,
 ) -> None:
-    """Put a live run through today's policy, the stand-ins for KEDA and the HPA, and today's placement: is it the same?"""
+    """Put a live run through today's policy and placement, and the stand-ins for KEDA and the HPA: is it the same?"""
     from sim.controllers import Pace  # noqa: PLC0415
     from sim.recording import read  # noqa: PLC0415  # --help must not wait for numpy
     from sim.replay import NotRecordedError, as_text  # noqa: PLC0415

@@ -21,6 +21,7 @@ from extender import wire
 from scaler.pb import externalscaler_pb2 as pb
 from sim import recorded
 from sim.recording import POLL, SCALE, SYNC, Object, trigger_of
+from tests.e2e.parts.apiserver import HPA_ACCOUNT
 from tests.e2e.parts.client import Api, Json
 from tests.e2e.parts.waiting import repeatedly
 from tests.e2e.placements import INVENTORY
@@ -51,6 +52,15 @@ class Question:
     end_s: float
     of: Object
     metric: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The scale had another number of replicas from `at_s` on. `by`: the event of whose turn it was."""
+
+    at_s: float
+    of: Object
+    by: str
 
 
 @dataclass(slots=True)
@@ -91,7 +101,7 @@ class Tape:
 
     def write(self, path: Path, *, scaler_log: Path, audit: Path) -> None:
         with self._lock:
-            turns = turns_of(self.answered, questions_of(audit.read_text(), self.namespace))
+            turns = turns_of(self.answered, *questions_of(audit.read_text(), self.namespace))
             turns = [turn for turn in turns if turn["at_s"] <= self.ends_s]
             lines = [line for line in self.lines if line["at_s"] <= self.ends_s + AFTERWARDS_S]
         told = sorted([*lines, *turns], key=lambda line: line["at_s"])
@@ -189,9 +199,9 @@ class _Follow:
             self.see(change["type"], change["object"])
 
 
-def questions_of(audit: str, namespace: str) -> list[Question]:
-    """The HPA's, in the order of their instants; of other namespaces none."""
-    found = list[Question]()
+def questions_of(audit: str, namespace: str) -> tuple[list[Question], list[Written]]:
+    """The HPA's questions and everybody's writes, in the order of their instants; of other namespaces none."""
+    found, written = list[Question](), list[Written]()
     for line in audit.splitlines():
         event = json.loads(line)
         url = urlsplit(event["requestURI"])
@@ -203,39 +213,53 @@ def questions_of(audit: str, namespace: str) -> list[Question]:
             selected = parse_qs(url.query).get("labelSelector", [""])[0]
             name = dict(pair.split("=", 1) for pair in selected.split(",") if "=" in pair).get(OWNER_LABEL, "")
             found.append(Question(at_s, end_s, (namespace, name), metric=True))
+        elif parts[-1] == "scale" and event["verb"] != "get":
+            by = SYNC if event["user"]["username"] == HPA_ACCOUNT else POLL
+            written.append(Written(end_s, (namespace, parts[-2]), by))
         elif parts[-1] == "scale":
             found.append(Question(at_s, end_s, (namespace, parts[-2]), metric=False))
-    return sorted(found, key=lambda question: question.at_s)
+    return sorted(found, key=lambda question: question.at_s), sorted(written, key=lambda one: one.at_s)
 
 
 def _seconds(stamp: str) -> float:
     return datetime.fromisoformat(stamp).timestamp()
 
 
-def turns_of(answered: Sequence[Answered], questions: Sequence[Question]) -> list[Json]:
+def turns_of(answered: Sequence[Answered], questions: Sequence[Question], written: Sequence[Written]) -> list[Json]:
     """Each sync of the HPA, with what it was answered, and each poll of KEDA, with all that remains."""
     left = sorted(answered, key=lambda one: one.at_s)
-    turns = list[Json]()
-    for i, question in enumerate(questions):
-        if question.metric:
-            continue
-        answers: dict[str, Json] = {}
-        for other in questions[i + 1 :]:
-            if other.of != question.of:
-                continue
-            if not other.metric:
-                break
-            served = [a for a in left if a.of == other.of and _within(a.at_s, other)]
-            for one in served:
-                if one.trigger not in answers:
-                    answers[one.trigger] = one.answer
-                    left.remove(one)
-        turns.append(_turn(SYNC, question.at_s, question.of, answers))
+    turns = [
+        _turn(SYNC, question.at_s, question.of, _answers_of(question, questions[i + 1 :], left))
+        for i, question in enumerate(questions)
+        if not question.metric
+    ]
     polls: dict[tuple[float, Object], dict[str, Json]] = {}
     for one in left:
         polls.setdefault((one.at_s, one.of), {})[one.trigger] = one.answer
     turns += [_turn(POLL, at_s, of, answers) for (at_s, of), answers in polls.items()]
-    return sorted(turns, key=lambda line: line["at_s"])
+    turns.sort(key=lambda line: line["at_s"])
+    for write in written:
+        before = [t for t in turns if (_of(t), t["event"]) == (write.of, write.by) and t["at_s"] <= write.at_s]
+        if before:
+            before[-1]["wrote_s"] = write.at_s
+    return turns
+
+
+def _answers_of(sync: Question, later: Sequence[Question], left: list[Answered]) -> dict[str, Json]:
+    """Takes them from those that are left: one a trigger, while the HPA asks for a metric before its next sync."""
+    found: dict[str, Json] = {}
+    for question in later:
+        if question.of == sync.of and not question.metric:
+            break
+        for one in [a for a in left if a.of == question.of == sync.of and _within(a.at_s, question)]:
+            if one.trigger not in found:
+                found[one.trigger] = one.answer
+                left.remove(one)
+    return found
+
+
+def _of(turn: Json) -> Object:
+    return turn["namespace"], turn["scaled_object"]
 
 
 def _within(at_s: float, question: Question) -> bool:

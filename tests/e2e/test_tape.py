@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from tests.e2e.parts.apiserver import HPA_ACCOUNT
 from tests.e2e.parts.client import Json
-from tests.e2e.tape import Answered, Question, questions_of, turns_of
+from tests.e2e.tape import Answered, Question, Written, questions_of, turns_of
 
 CHAT, CODE = ("agents", "chat"), ("agents", "code")
 
@@ -74,16 +75,25 @@ def told(turns: list[Json]) -> list[tuple[str, float, str, dict[str, float]]]:
 def test_who_asked(
     answers: list[Answered], questions: list[Question], turns: list[tuple[str, float, str, dict[str, float]]]
 ) -> None:
-    assert told(turns_of(answers, questions)) == turns
+    assert told(turns_of(answers, questions, [])) == turns
+
+
+def test_what_was_written_belongs_to_the_turn_before_it() -> None:
+    """Between KEDA's question and its write the HPA read the scale: it saw what was before."""
+    questions = [scale(5.1), scale(10.1), metric(10.11, 10.2)]
+    answers = [answered(0.0, 2), answered(5.0, 2), answered(10.15, 2), answered(10.3, 2, CODE)]
+    written = [Written(5.2, CHAT, "recorded.poll"), Written(10.4, CHAT, "recorded.sync"), Written(3.0, CODE, "none")]
+    turns = turns_of(answers, questions, written)
+    assert [(t["at_s"], t["wrote_s"]) for t in turns if "wrote_s" in t] == [(5.0, 5.2), (10.1, 10.4)]
 
 
 def test_the_audit_log_tells_what_the_hpa_asked() -> None:
-    def event(uri: str, second: int) -> str:
+    def event(uri: str, second: int, verb: str = "get", user: str = HPA_ACCOUNT) -> str:
         stamps = {
             "requestReceivedTimestamp": f"1970-01-01T00:00:{second:02}.250000Z",
             "stageTimestamp": f"1970-01-01T00:00:{second:02}.500000Z",
         }
-        return json.dumps({"requestURI": uri, **stamps})
+        return json.dumps({"requestURI": uri, "verb": verb, "user": {"username": user}, **stamps})
 
     of_chat = "labelSelector=scaledobject.keda.sh%2Fname%3Dchat"
     log = [
@@ -91,8 +101,9 @@ def test_the_audit_log_tells_what_the_hpa_asked() -> None:
         event("/apis/apps/v1/namespaces/agents/deployments/chat/scale", 5),
         event("/apis/apps/v1/namespaces/others/deployments/chat/scale", 7),
         event("/api/v1/namespaces/agents/pods?labelSelector=app%3Dchat", 8),
+        event("/apis/apps/v1/namespaces/agents/deployments/chat/scale", 9, "update"),
+        event("/apis/apps/v1/namespaces/agents/deployments/chat/scale", 4, "update", "keda"),
     ]
-    assert questions_of("\n".join(log), "agents") == [
-        Question(5.25, 5.5, CHAT, metric=False),
-        Question(6.25, 6.5, CHAT, metric=True),
-    ]
+    questions, written = questions_of("\n".join(log), "agents")
+    assert questions == [Question(5.25, 5.5, CHAT, metric=False), Question(6.25, 6.5, CHAT, metric=True)]
+    assert written == [Written(4.5, CHAT, "recorded.poll"), Written(9.5, CHAT, "recorded.sync")]

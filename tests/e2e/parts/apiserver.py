@@ -13,12 +13,20 @@ from tests.e2e.parts.tools import Tools
 # The HPA's default period is 15 s. Only the tests' patience depends on it, no assertion does.
 HPA_PERIOD_S: Final = 5
 HPA_ACCOUNT: Final = "system:serviceaccount:kube-system:horizontal-pod-autoscaler"
-#: What the HPA asks and writes, with the instants: when it synced is told nowhere else.
+#: What the HPA asks, and who writes a scale, with the instants: when it synced is told nowhere else.
 AUDIT: Final = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
     "omitStages": ["RequestReceived"],
-    "rules": [{"level": "Metadata", "users": [HPA_ACCOUNT], "verbs": ["get", "list"]}, {"level": "None"}],
+    "rules": [
+        {"level": "Metadata", "users": [HPA_ACCOUNT], "verbs": ["get", "list"]},
+        {
+            "level": "Metadata",
+            "verbs": ["update", "patch"],
+            "resources": [{"group": "apps", "resources": ["deployments/scale"]}],
+        },
+        {"level": "None"},
+    ],
 }
 
 

@@ -132,6 +132,18 @@ def test_recorded_turns_are_taken_as_they_were(tmp_path: Path) -> None:
     assert found["late_s"] == pytest.approx(0.2)
 
 
+def test_what_is_being_written_is_not_seen_yet(tmp_path: Path) -> None:
+    """A sync between KEDA's question and its write reads the scale as it was: still zero, and nothing to do."""
+    poll = turn("poll", 1127.0, replicas=6.0, active=True) | {"wrote_s": 1127.6}
+    syncs = [turn("sync", at_s) for at_s in (1001.0, 1127.3)] + [turn("sync", 1142.5, replicas=5.0, active=True)]
+    story = [scaled(1000.0, 0), scaled(1127.6, 1), scaled(1142.6, 5)]
+    at_zero = manifest(tmp_path)
+    at_zero.write_text(at_zero.read_text().replace("minReplicaCount: 1", "minReplicaCount: 0"))
+    log = live(tmp_path, turn("poll", 1001.0, replicas=1.0, active=False), poll, *syncs, *story)
+    found = printed(sim("replay", log, "--scaled-object", at_zero, "--json", "-"))["controllers"]
+    assert found["today"] == [[1000.0, 0], [1127.6, 1], [1142.5, 5]]
+
+
 def test_a_change_too_late_is_told_with_the_distance(tmp_path: Path) -> None:
     syncs = [turn("sync", at_s, replicas=n, active=True) for at_s, n in ((1001.0, 1.0), (1147.5, 6.0), (1149.0, 6.0))]
     result = sim("replay", live(tmp_path, *answered(*syncs)), "--scaled-object", manifest(tmp_path))
