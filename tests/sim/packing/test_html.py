@@ -1,4 +1,4 @@
-"""The page of the packing lab: complete in itself, with all means and intervals; drawn by a browser, if there is one."""
+"""The page of the packing lab: complete in itself, with means and intervals; drawn by a browser, if there is one."""
 
 import json
 import re
