@@ -57,7 +57,8 @@ def bound_100_pct(experiment: Experiment) -> float:
     kinds = np.stack([nodes.cpu_milli, nodes.memory_mib, nodes.gpu_count, nodes.kind_id], axis=1)
     for kind, number in zip(*np.unique(kinds, axis=0, return_counts=True), strict=True):
         _add_group(program, classes, demand, kind, int(number))
-    return 100.0 * _solved(solver, program) / nodes.gpu_milli_total
+    work_milli = _solved(solver, program) if program.cost else 0.0  # nothing fits anywhere
+    return 100.0 * work_milli / nodes.gpu_milli_total
 
 
 def _add_group(program: _Program, classes: PodClasses, demand: dict[int, int], kind: IntArray, number: int) -> None:

@@ -107,6 +107,9 @@ def show(results: Sequence[Result], console: Console) -> None:
         )
         console.print(f"[bold]{escape(trace_name(pods))}[/]  [dim]{many}[/]")
         console.print(f"[dim]allocated, in % of the cluster's GPUs; differences to {first}, paired by seed[/]")
+        bounds = [result.bound_100_pct for result in its_results if result.bound_100_pct is not None]
+        if bounds:
+            console.print(f"[dim]no policy has more than {_spelled(bounds)} at 100 %; gap: what it closes of that[/]")
         console.print(_allocations(by_scorer))
         console.print("[dim]lost while the first 100 % arrived, in % of the GPUs (cpu-only: of the CPU)[/]")
         console.print(_losses(by_scorer))
@@ -125,7 +128,7 @@ def _table(*columns: str) -> Table:
 def _allocations(by_scorer: dict[str, list[Result]]) -> Table:
     first = next(iter(by_scorer))
     bounded = by_scorer[first][0].bound_100_pct is not None
-    table = _table("scorer", "at 100 %", "difference", "at 130 %", "difference", *["gap closed"] * bounded)
+    table = _table("scorer", "at 100 %", "difference", "at 130 %", "difference", *["gap"] * bounded)
 
     def cells(name: str, quantity: _Quantity) -> tuple[str, str]:
         ours = [quantity(result) for result in by_scorer[name]]
@@ -137,9 +140,6 @@ def _allocations(by_scorer: dict[str, list[Result]]) -> Table:
         gap = gap_closed_pct(results, by_scorer[first])
         closed = ["" if gap is None else f"{gap:.0f} %"] * bounded
         table.add_row(name, *cells(name, _at_100), *cells(name, _at_130), *closed)
-    if bounded:
-        bounds = [result.bound_100_pct or 0.0 for result in by_scorer[first]]
-        table.add_row("[dim]no policy has more[/]", _spelled(bounds), "", "", "", "")
     return table
 
 

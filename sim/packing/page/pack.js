@@ -1,9 +1,8 @@
 // The page of the packing lab, from its JSON (sim/packing/html.py): one trace at a time.
 const COLORS = ["grey", "blue", "green", "amber", "violet", "red", "sky", "ink"];
 const points = (value, digits = 2) => (value === null ? "?" : `${value.toFixed(digits)}\u00a0%`);
-const apart = (value) => (value === null ? "?" : `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`);
+const apart = (value) => (value === null ? "?" : value === 0 ? "0" : `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`);
 const DEMAND = { steps: (end) => Array.from({ length: Math.floor(end / 10) + 1 }, (_, i) => 10 * i), tell: (t) => `${t} %` };
-const FROM = 60; // below it everything finds a place
 const first = report.scorers[0];
 const paint = (name) => COLORS[report.scorers.indexOf(name) % COLORS.length];
 const span = (i) => (i.low === null ? "" : ` [${apart(i.low)}, ${apart(i.high)}]`);
@@ -39,30 +38,39 @@ function cards(trace) {
   }
 }
 
-function lines(trace, curve, names, bottom = -Infinity) {
-  // What lies below the axis is not drawn.
-  const shown = (values) => values.map((v) => (v < bottom ? null : v));
+function lines(trace, curve, names, begin = 0) {
+  const shown = (values) => values.map((v, i) => (report.arrived_pct[i] < begin ? null : v));
   const bands = names.filter((name) => trace.scorers[name][curve].low).map((name) => {
     const { low, high } = trace.scorers[name][curve];
-    return { kind: "band", color: paint(name), lower: low.map((v) => Math.max(v, bottom)), values: shown(high) };
+    return { kind: "band", color: paint(name), lower: shown(low), values: shown(high) };
   });
   return bands.concat(names.map((name) => ({ kind: "line", name, color: paint(name), values: shown(trace.scorers[name][curve].mean) })));
 }
 
+function lossBegins(trace) {
+  // The demand, in tens, up to which every scorer places all that comes.
+  const lost = (name) => report.arrived_pct.find((t, i) => t - trace.scorers[name].allocated.mean[i] > 0.2) ?? 100;
+  return Math.min(90, Math.floor(Math.min(...report.scorers.map(lost)) / 10) * 10);
+}
+
 function charts(trace) {
-  const at = byId("charts"), times = report.arrived_pct, all = { times, end: times[times.length - 1], axis: DEMAND, format: (v) => points(v, 1) };
+  const at = byId("charts"), times = report.arrived_pct, begin = lossBegins(trace);
+  const all = { times, end: times[times.length - 1], axis: DEMAND, format: (v) => points(v, 1) };
   at.replaceChildren();
   crosses.length = 0;
-  const values = times.map((t) => (t < FROM ? null : Math.min(t, 100)));
+  const values = times.map((t) => (t < begin ? null : Math.min(t, 100)));
   const ideal = { kind: "line", dash: true, name: "all that arrived", color: "quiet", values };
   const limits = trace.bound_100_pct === null ? [] : [{ value: trace.bound_100_pct, name: "bound at 100 %" }];
+  const lowest = Math.min(begin, ...report.scorers.flatMap((name) => trace.scorers[name].allocated.mean.slice(begin)));
   chart(at, {
-    ...all, title: "Allocated", bottom: FROM, top: 100, height: 210, limits, series: [ideal, ...lines(trace, "allocated", report.scorers, FROM)],
-    note: `GPUs that hold pods, in percent of all, against the GPUs that were asked for; from ${FROM} % on.`,
+    ...all, title: "Allocated", begin, bottom: 5 * Math.floor((lowest + 0.2) / 5), top: 100, height: 210, limits,
+    series: [ideal, ...lines(trace, "allocated", report.scorers, begin)],
+    note: "GPUs that hold pods, in percent of all, against the GPUs that were asked for. Before, all that came found a place.",
   });
   if (report.scorers.length > 1) {
     chart(at, {
-      ...all, title: `Allocated, compared with ${first}`, height: 150, format: apart, series: lines(trace, "gain", report.scorers.slice(1)),
+      ...all, title: `Allocated, compared with ${first}`, begin, height: 150, format: apart,
+      series: lines(trace, "gain", report.scorers.slice(1), begin),
       note: "Points, paired: seed by seed, on the same arrivals.",
     });
   }

@@ -99,16 +99,16 @@ function areaPath(lower, upper, x, y, stepped) {
   return `${forth}${back}Z`;
 }
 
-function frame(parent, title, note, height, end, axis) {
+function frame(parent, title, note, height, begin, end, axis) {
   const panel = element("section", { class: "panel" }, parent);
   element("h2", {}, panel, title);
   if (note) element("p", { class: "note" }, panel, note);
   const legend = element("div", { class: "legend" }, panel);
   const svg = node("svg", { viewBox: `0 0 ${WIDTH} ${height + 24}`, role: "img", "aria-label": title }, panel);
-  const x = (t) => LEFT + (t / end) * (WIDTH - LEFT - RIGHT);
-  for (const t of axis.steps(end)) {
+  const x = (t) => LEFT + ((t - begin) / (end - begin)) * (WIDTH - LEFT - RIGHT);
+  for (const t of axis.steps(end).filter((t) => t >= begin)) {
     node("line", { class: "grid", x1: x(t), x2: x(t), y1: 6, y2: height }, svg);
-    const anchor = t === 0 ? "start" : x(t) > WIDTH - 40 ? "end" : "middle";
+    const anchor = t === begin ? "start" : x(t) > WIDTH - 40 ? "end" : "middle";
     node("text", { x: x(t), y: height + 16, "text-anchor": anchor }, svg, axis.tell(t));
   }
   node("line", { class: "axis", x1: LEFT, x2: WIDTH - RIGHT, y1: height, y2: height }, svg);
@@ -124,10 +124,10 @@ function mark(legend, series) {
 }
 
 // series: {name, values, points (instead of values, for a line), kind: area | line | bar | band (from lower to values, without
-// a name), color, dash, stack}; limits: {value, name}; events: changes of the scale; bottom: where the axis begins, 0 or below
-// the lowest value
-function chart(parent, { title, note, times, end, axis = TIME, series, format = count, bottom, top, stepped = false, height = 150, limits = [], events = [] }) {
-  const { panel, legend, svg, x } = frame(parent, title, note, height, end, axis);
+// a name), color, dash, stack}; limits: {value, name}; events: changes of the scale; bottom: where the axis of the
+// values begins, 0 or below the lowest; values before `begin` are null
+function chart(parent, { title, note, times, begin = 0, end, axis = TIME, series, format = count, bottom, top, stepped = false, height = 150, limits = [], events = [] }) {
+  const { panel, legend, svg, x } = frame(parent, title, note, height, begin, end, axis);
   const sums = times.map(() => 0), drawn = [];
   let highest = Math.max(0, ...limits.map((l) => (l.shown ? l.value : 0)), ...events.map((e) => e.after));
   for (const one of series) {
@@ -144,7 +144,7 @@ function chart(parent, { title, note, times, end, axis = TIME, series, format = 
     node("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: y(tick), y2: y(tick) }, svg);
     node("text", { x: LEFT - 8, y: y(tick) + 4, "text-anchor": "end" }, svg, format(tick));
   }
-  const width = Math.max(1, (x(end) - x(0)) / times.length - 0.6);
+  const width = Math.max(1, (x(end) - x(begin)) / times.length - 0.6);
   for (const one of drawn) {
     if (one.name) mark(legend, one);
     const points = one.points ?? times.map((t, i) => [t, one.upper[i]]);
@@ -175,20 +175,20 @@ function chart(parent, { title, note, times, end, axis = TIME, series, format = 
     hover(made, () => [`${duration(event.at_s)}: ${event.before} → ${event.after} by ${event.by}`, lines.map((l) => [null, l, ""])]);
   }
   const rows = (i) => drawn.filter((one) => one.name).map((one) => [one.color, one.name, one.values[i] === null ? "not known" : format(one.values[i])]);
-  crosshair(svg, x, height, times, end, (i) => [axis.tell(times[i]), rows(i)]);
+  crosshair(svg, x, height, times, begin, end, (i) => [axis.tell(times[i]), rows(i)]);
   return panel;
 }
 
-function crosshair(svg, x, height, times, end, told) {
+function crosshair(svg, x, height, times, begin, end, told) {
   const line = node("line", { class: "cross", y1: 6, y2: height, x1: -9, x2: -9, visibility: "hidden" }, svg);
   crosses.push((t) => {
-    line.setAttribute("visibility", t === null ? "hidden" : "visible");
+    line.setAttribute("visibility", t === null || t < begin ? "hidden" : "visible");
     if (t !== null) { line.setAttribute("x1", x(t)); line.setAttribute("x2", x(t)); }
   });
   svg.addEventListener("pointermove", (event) => {
     const box = svg.getBoundingClientRect();
-    const t = (((event.clientX - box.left) / box.width) * WIDTH - LEFT) / (WIDTH - LEFT - RIGHT) * end;
-    if (t < 0 || t > end) return;
+    const t = (((event.clientX - box.left) / box.width) * WIDTH - LEFT) / (WIDTH - LEFT - RIGHT) * (end - begin) + begin;
+    if (t < begin || t > end) return;
     const next = times.findIndex((at) => at >= t), i = next < 0 ? times.length - 1 : next;
     crosses.forEach((move) => move(times[i]));
     if (event.target.dataset.told === undefined) tip(event, ...told(i));
