@@ -16,9 +16,6 @@ from extender.placement.spr.states import (
     forget_states,
     new_states,
     state_id,
-    state_of_node,
-    take_from,
-    take_gpus,
     unpack_state,
 )
 from extender.placement.spr.watch import Watch, add_watched
@@ -26,6 +23,7 @@ from sim.packing.cluster import Cluster, Requests, empty_cluster, place, request
 from sim.packing.fragmentation import TypicalPods, fgd_score, fragmentation_milli
 from sim.packing.jit import compiled
 from sim.packing.model import FloatArray, IntArray, Nodes, Placement, PodClasses
+from sim.packing.taking import state_of_node, take_from, take_gpus
 
 INFEASIBLE: Final = -1e30
 

@@ -13,7 +13,7 @@ GPU_MILLI: Final = 1000
 GPUS_PER_NODE_MAX: Final = 8  # node states are packed for eight GPUs
 KINDS_MAX: Final = 62  # a set of node kinds is one signed 64-bit word
 ANY_KIND_MASK: Final = (1 << KINDS_MAX) - 1
-LIMITLESS: Final = 1 << 32  # milli-CPU or MiB of a node that does not tell how much it has: never short
+LIMITLESS: Final = (1 << 31) - 1  # milli-CPU or MiB of a node that does not tell how much it has: never short
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,12 +41,6 @@ class Spr:
         self._streams: Streams | None = None
         self._pods_since_draw = 0
 
-    def see(self, nodes: Nodes) -> None:
-        """Other kinds of node are there now: what was sampled and computed for the former ones holds no more."""
-        self.learner.see(nodes)
-        self._kinds = node_kinds(nodes)
-        self._streams = None
-
     def observe(self, wish_of_arrival: IntArray) -> None:
         self.learner.observe(wish_of_arrival)
         self._pods_since_draw += wish_of_arrival.size

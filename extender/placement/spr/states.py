@@ -10,7 +10,6 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from extender.placement.spr.cluster import Cluster
 from extender.placement.spr.jit import compiled
 from extender.placement.spr.model import IntArray
 
@@ -108,38 +107,6 @@ def unpack_state(states: States, state: int, gpus: IntArray) -> tuple[int, int, 
     gpus[7] = np.int64(rest & np.uint64(1023))
     gpus[6] = np.int64(rest >> np.uint64(10))
     return kind, cpu_milli, int(states.words[state, KEY_MEMORY])
-
-
-@compiled
-def state_of_node(states: States, cluster: Cluster, node: int, gpus: IntArray, by_memory: bool) -> int:
-    for gpu in range(8):
-        gpus[gpu] = cluster.gpu_free_milli[node, gpu]
-    sort_descending(gpus)
-    memory_mib = cluster.memory_free_mib[node] if by_memory else 0
-    return state_id(states, cluster.kind_id[node], cluster.cpu_free_milli[node], gpus, memory_mib)
-
-
-@compiled
-def take_from(gpus: IntArray, index: int, milli: int) -> None:
-    """Take `milli` from gpus[index]; the array stays in descending order."""
-    value = gpus[index] - milli
-    while index < 7 and gpus[index + 1] > value:
-        gpus[index] = gpus[index + 1]
-        index += 1
-    gpus[index] = value
-
-
-@compiled
-def take_gpus(gpus: IntArray, milli: int, wanted: int) -> bool:
-    """Take `milli` from each of the `wanted` fullest GPUs that have it; False if there are too few."""
-    fitting = 0
-    while fitting < 8 and gpus[fitting] >= milli:
-        fitting += 1
-    if fitting < wanted:
-        return False
-    for i in range(wanted):
-        take_from(gpus, fitting - 1 - i, milli)
-    return True
 
 
 @compiled
