@@ -26,10 +26,13 @@ FLOWS: Final = (*TOKENS, ReadingName.ARRIVALS_PER_S, ReadingName.ENDED_PER_S)
 def recommend_and_learn(ahead: Ahead, seen: Observed, now: Pressure, learnt: Learnt) -> tuple[Recommendation, bool]:
     """What to have; its `learnt` is to be kept where the second value says so: of each minute, the first instant.
 
-    The instants between are decided with all that they show, and forgotten.
+    The instants between are decided with all that they show, and forgotten. The first instant after a gap shows too
+    little, for its window reaches into the gap: it counts as high as the second.
     """
     if learnt.at_s and seen.at_s - learnt.at_s[-1] > GAP_S:
         learnt = replace(learnt, at_s=(), slow=())
+    if len(learnt.at_s) == 1 and seen.at_s > learnt.at_s[0]:
+        learnt = replace(learnt, slow=(max(learnt.slow[0], seen.slow),))
     wish, after = ahead.recommend(seen, now, learnt)
     is_first = not learnt.at_s or floor(seen.at_s / STEP_S) > floor(learnt.at_s[-1] / STEP_S)
     return replace(wish, learnt=after), is_first
