@@ -13,9 +13,9 @@ from tests.sim.commands.scenes import printed, scene, sim
 KEYS = """\
         policy: ahead
         coldStart: 2m
-        promptTokensPerSecondPerReplica: "5000"
-        generationTokensPerSecondPerReplica: "400"
-        slotsPerReplica: "32"
+        promptTokensPerSecondPerReplica: "3700"
+        generationTokensPerSecondPerReplica: "300"
+        slotsPerReplica: "10"
 """
 QUEUE = """\
         policy: composite
@@ -79,5 +79,5 @@ def test_ahead_and_the_default_see_the_same_load(tmp_path: Path) -> None:
 @pytest.mark.parametrize("at", ["25m"])
 def test_explain_tells_demand_headroom_and_hold(tmp_path: Path, at: str) -> None:
     told = " ".join(sim("explain", ahead(tmp_path), "--at", at).stdout.split())
-    assert "prompt tokens/s of 5000 a replica" in told
+    assert "prompt tokens/s of 3700 a replica" in told
     assert "replicas' demand, the highest of" in told
