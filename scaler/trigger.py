@@ -45,8 +45,8 @@ WITH_COLD_START: Final = ("promptTokensPerSecondPerReplica", "generationTokensPe
 
 ONLY_WITH_COLD_START: Final = (*WITH_COLD_START[:2], "lateShare", "firstTokenTarget")
 
-AHEAD_DEFAULTS: Final = {"stabilizationDown": "1m", "window": "1m"}
-"""Of `policy: ahead`, which holds by itself and has learnt for how long: a minute is what it looks at as one."""
+AHEAD_DEFAULTS: Final = {"window": "1m"}
+"""Of `policy: ahead`: a minute is what it looks at as one."""
 
 
 class TriggerError(ValueError):
@@ -220,8 +220,7 @@ class Trigger(BaseModel):
         ge=0,
         le=3600,
         description="Scale down to the highest recommendation of this window: longer forgives lulls. A scaler that has "
-        "just started does not scale down before it has seen one whole window. With policy `ahead`, which holds by "
-        "itself, `60s` unless given.",
+        "just started does not scale down before it has seen one whole window.",
     )
     window_s: Duration = Field(
         default=120.0,

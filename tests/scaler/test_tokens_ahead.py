@@ -188,6 +188,20 @@ def test_zero_only_after_a_hold_without_work() -> None:
     assert wish(idle).replicas == 6
 
 
+def test_a_request_on_its_way_into_a_batch_is_no_reason_not_to_lower() -> None:
+    learnt, at_s = steady(24 * 60), 24 * 3600.0
+    few, many = ({"replicas": 20.0, "queue": queue, "running": 80.0} for queue in (10.0, 11.0))
+    assert (wish(few, learnt, at_s).replicas or 20) < 20
+    assert (wish(many, learnt, at_s).replicas, rules(wish(many, learnt, at_s))[-1]) == (20, "busy")
+
+
+def test_a_start_from_next_to_nothing_is_no_lesson() -> None:
+    learnt = steady(60, replicas=0.01)
+    for n in range(60, 90):
+        learnt = studied(TRIGGER, busy(n * STEP_S, 0.6), n * STEP_S, learnt)
+    assert learnt.headroom.times < 2
+
+
 def test_a_decision_tells_demand_headroom_and_hold() -> None:
     decision, _ = evaluate(TRIGGER, tick(3600.0), 3600.0, Past(learnt=steady(60)))
     assert [str(step) for step in decision.steps[:2]] == [

@@ -120,9 +120,9 @@ def test_policy(metadata: dict[str, str], want: object) -> None:
     assert trigger.sizing is trigger.sizing
 
 
-def test_ahead_looks_at_a_minute_and_holds_by_itself_unless_told_otherwise() -> None:
+def test_ahead_looks_at_a_minute_unless_told_otherwise() -> None:
     alone = Trigger.parse(AHEAD)
-    assert (alone.windows, alone.window_s, alone.learns) == (Windows(up_s=0, down_s=60, gap_s=60), 60, True)
+    assert (alone.windows, alone.window_s, alone.learns) == (Windows(up_s=0, down_s=300, gap_s=60), 60, True)
     told = Trigger.parse(AHEAD | {"stabilizationDown": "10m", "window": "2m"})
     assert (told.windows.down_s, told.window_s) == (600, 120)
     among_others = Trigger.parse(AHEAD | {"policy": "composite"})

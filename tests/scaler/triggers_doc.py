@@ -90,8 +90,11 @@ triggers:
   read, and they do so two days after the younger one began. Nothing is written anywhere.
 - **Not known.** Without tokens a minute teaches nothing and nothing is lowered; after 150 s of that, a whole hold has
   to be seen again before anything is lowered. Pods that are not seen make the demand a lower bound: it may raise.
-- **Zero** is answered after a whole hold without any work, so that `minReplicaCount: 0` works; from zero nothing can
-  be seen ahead, and only a gateway's `agent_requests_waiting` wakes the workload.
+- **Zero** is answered when nothing arrives, waits or runs and the demand was below half a replica for a whole hold,
+  so that `minReplicaCount: 0` works with KEDA's `cooldownPeriod`; from zero nothing can be seen ahead, and only a
+  gateway's `agent_requests_waiting` wakes the workload.
+- **Memory.** It counts compute. Where the KV cache is full before the slots are (long contexts), give as
+  `slotsPerReplica` what really fits, and add `kvUsagePerReplica` with `policy: composite`.
 - **HPA.** The answer is an absolute number (`AverageValue`, target 1), so that nothing multiplies. It holds by
   itself: set `scaleDown.stabilizationWindowSeconds: 0`, both tolerances to `"0"`, and no
   `scaleUp.stabilizationWindowSeconds`; `slicewise scaler check` says where the object differs.
