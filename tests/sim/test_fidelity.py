@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sim.serving.observed import errors, read
+from sim.serving.measured import read
+from sim.serving.observed import errors
 from sim.serving.pool import Shape
 from sim.serving.times import load
 
