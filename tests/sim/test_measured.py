@@ -125,7 +125,9 @@ def test_times_are_in_the_unit_that_their_column_says(tmp_path: Path, header: st
     np.testing.assert_allclose(table.measured.e2e, [0.12, 0.1])
 
 
-CELLS = st.none() | st.floats() | st.text(max_size=3) | st.integers() | st.booleans() | st.just([])
+CELLS: st.SearchStrategy[object] = (
+    st.none() | st.floats() | st.text(max_size=3) | st.integers() | st.booleans() | st.just([])
+)
 ROWS = st.lists(st.fixed_dictionaries({}, optional=dict.fromkeys(LOG_FIELDS, CELLS)), max_size=3)
 WORDS = st.text(max_size=4) | st.integers(-3, 10**9).map(str) | st.floats().map(str)
 LINES = st.lists(st.lists(WORDS, max_size=6).map(",".join), max_size=3)
