@@ -158,8 +158,8 @@ class Fit:
         return cls(predict, observed.measured, left_out, moves, isinstance(observed, Log))
 
     def search(self, model: Model) -> Model:
-        steps = self._as_fast(model)
-        residuals = self._residuals(self._moved(model, steps))
+        model, steps = self._as_fast(model), np.zeros(len(self.moves))
+        residuals = self._residuals(model)
         best = self._objective(residuals, steps)
         for _ in range(ROUNDS):
             slopes = np.stack(
@@ -176,18 +176,21 @@ class Fit:
                 break
         return self._polish(model, steps, best)
 
-    def _as_fast(self, model: Model) -> Floats:
-        """All times by one factor, until half of the measurements are above and half below: where little is known."""
-        steps = np.zeros(len(self.moves))
+    def _as_fast(self, model: Model) -> Model:
+        """All times by one factor, until half of the measurements are above and half below: where little is known.
+
+        Factors are then held near that, and less: such a start is worth no more than a roofline.
+        """
         times = np.array([move.time for move in self.moves])
         for _ in range(HALVINGS):
-            got, wanted = self.predict(self._moved(model, steps)).tpot, self.measured.tpot
+            got, wanted = self.predict(model).tpot, self.measured.tpot
             both = np.isfinite(got) & np.isfinite(wanted) & (wanted > 0)
             off = float(np.median(np.log(got[both] / wanted[both]))) if both.any() else 0.0
             if abs(off) < FAR:
                 break
-            steps = steps - off * times
-        return steps
+            model = self._moved(model, -off * times)
+            self.moves = [replace(move, width=max(move.width, WIDTH["roofline"])) for move in self.moves]
+        return model
 
     def _descend(
         self, model: Model, steps: Floats, residuals: Floats, slopes: Floats, best: float

@@ -393,6 +393,18 @@ def test_a_weak_start_is_far_from_the_truth_and_gets_there(tmp_path: Path) -> No
     assert found.errors["e2e_s"]["mape_pct"] < 5
 
 
+@pytest.mark.parametrize("factor", [300.0, 1 / 20], ids=["far slower", "far faster"])
+def test_an_engine_unlike_any_of_the_catalog_is_found(factor: float) -> None:
+    names = ("a0", "a1", "b0", "b1", "c0", "c1", "c2", "mixed_c1", "mixed_c2", "p0", "p1", "p2", "fixed")
+    times = replace(H100.times, **{n: round(getattr(H100.times, n) * factor) for n in names})
+    points = tuple((700, 40, clients) for clients in (1, 4, 16))
+    nothing = Table(points, Latencies(*(np.full(3, 0.1) for _ in range(3))), ("run",) * 3)
+    seen = nothing.predict(shape(SETTINGS, Fitted(times, 0.01, 4000)), 0.01)
+    found = calibrate(H100, Table(points, seen, ("run",) * 3), replace(SETTINGS, lengths="spread"), check_only=False)
+    assert found.errors["tpot_s"]["mape_pct"] < 5
+    assert found.errors["e2e_s"]["mape_pct"] < 5
+
+
 def test_the_command(tmp_path: Path) -> None:
     log = str(log_of(H100, tmp_path / "log.jsonl"))
     options = ["--gpu", "h100-80", "--model", "llama-3.1-8b", "--kv-blocks", "4000", "--max-num-seqs", "64"]
