@@ -23,9 +23,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sim import calibrate
+from sim import calibrate, fit
 from sim.serving import observed
 from sim.serving.compiled import CompiledPool
+from sim.serving.measured import read
 from sim.serving.pool import Gauge, Shape
 from sim.serving.times import Engine, load
 from sim.serving.turns import Turns, open_loop, to_ps
@@ -46,7 +47,7 @@ ALONE, CROWD, MIXED, STEADY, BURST = 8, 40, 50, 90, 48  # requests of each part
 NEAR_SATURATION: Final = 0.9
 LOOK_EVERY_S: Final = 0.5
 DENSE: Final = load()["h100-80-llama-3.1-8b"]  # lent: nothing of it but that it is dense, each time is guessed anew
-SETTINGS: Final = calibrate.Settings(
+SETTINGS: Final = fit.Settings(
     max_num_seqs=SLOTS,
     max_num_batched_tokens=BUDGET_TOKENS,
     memory_mib=0,
@@ -215,7 +216,7 @@ def in_time(run: Run) -> Run:
 def calibrated(run: Run, keep: Path) -> tuple[Engine, calibrate.Calibration]:
     log = keep / "calibration.jsonl"
     log.write_text(in_time(run).log())
-    found = calibrate.calibrate(first_guess(run.seen[:ALONE]), observed.read(log), SETTINGS, check_only=False)
+    found = calibrate.calibrate(first_guess(run.seen[:ALONE]), read(log), SETTINGS, check_only=False)
     return found.engine, found
 
 
@@ -240,7 +241,7 @@ def turns_of(ordered: Sequence[Seen]) -> Turns:
 
 
 def compared(run: Run, fitted: Engine) -> list[Row]:
-    shape = calibrate.shape(SETTINGS, calibrate.Model(fitted.times, 0.0, KV_BLOCKS))
+    shape = fit.shape(SETTINGS, fit.Model(fitted.times, 0.0, KV_BLOCKS))
     ordered = sorted(run.seen, key=lambda one: one.sent_s)
     begun_s = ordered[0].sent_s
     turns = turns_of(ordered)

@@ -1,70 +1,21 @@
-"""Fits an engine's iteration times to what a real one did, or says how far the catalog is from it.
-
-The replay is the compiled engine's; what is fitted are factors on groups of the model's numbers (those that one piece
-of hardware answers for), held near 1 by how much the start is worth: few measurements do not bend many numbers.
-"""
+"""Fits an engine's iteration times to what a real one did, or says how far the catalog is from it."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from math import exp
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sim.serving.observed import Latencies, Log, Observed, Table, errors
+from sim.fit import Fit, Model, Settings, loss, moves_of, shape
+from sim.serving.observed import Errors, Latencies, Lengths, Log, Observed, Table, errors
 from sim.serving.pool import Shape
-from sim.serving.times import BLOCK_TOKENS, SPARED_BITS, Engine, Times
+from sim.serving.times import SPARED_BITS, Engine
 
-Errors = Mapping[str, Mapping[str, float]]
-Floats = NDArray[np.float64]
-BESIDE: Final = "decoding beside a prompt"
-GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
-    "weights": ("a0",),
-    "weights per token": ("a1",),
-    "experts": ("experts",),
-    "arithmetic": ("b1",),
-    "arithmetic at no token": ("b0",),
-    "KV": ("c2", "mixed_c2"),
-    BESIDE: ("mixed_c1", "mixed_c2"),
-    "sequences": ("c1", "mixed_c1"),
-    "prompt pairs": ("p1",),
-    "prompt tokens": ("p2",),
-    "a prompt at all": ("p0",),
-    "host": ("fixed",),
-}
-# How far a factor may be expected from 1, as a standard deviation of its logarithm.
-WIDTH: Final = {"calibrated": 0.3, "interpolated": 0.5, "roofline": 0.8}
-WEAK_WIDTH: Final = 3.0  # of a host's processor, of which the start knows next to nothing
-NOISE: Final = 0.03  # of one measurement, relative
-STEP: Final = 0.06  # of the derivatives
-ROUNDS: Final = 10
-HALVINGS: Final = 8
-FAR: Final = 0.7  # as a logarithm; nearer, single factors find the way
-FINE: Final = (0.1, 0.04, 0.015, 0.006)
-WEIGHTS: Final = {"ttft_s": 0.3, "tpot_s": 1.0, "e2e_s": 0.7}
-FLOOR: Final = {"ttft_s": 0.03, "tpot_s": 0.01, "e2e_s": 0.01}  # below it an error counts by its square
 LIMITS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How the engine was started; `kv_blocks` None: what fits beside the weights, and to be fitted."""
-
-    max_num_seqs: int
-    max_num_batched_tokens: int
-    memory_mib: int
-    gpu_memory_utilization: float
-    kv_blocks: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """What is fitted."""
-
-    times: Times
-    request_s: float
-    kv_blocks: int
+LENGTHS: Final[tuple[Lengths, ...]] = ("spread", "equal")
+PARTS: Final = 5  # of a log, or of a table with few numbers of clients, each held out in turn
+CONTRADICTED: Final = 0.85  # a token's time with more clients, of that with fewer
+SUSPICIOUS: Final = 30.0  # as many times faster or slower as the start: units, or another engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +23,8 @@ class Calibration:
     """`limits`: requests served at once by run of a table, where more waited than memory explains.
 
     `crowded`: how many such rows there are; `without_them`: the errors of the others (of all, if there are none).
+    `lengths`: of a table's load, as given or found. `notes`: what a reader of the errors should know. `held_out`:
+    errors of what a fit has not seen, where that was asked for.
     """
 
     engine: Engine
@@ -82,6 +35,9 @@ class Calibration:
     limits: Mapping[str, int]
     crowded: int
     without_them: Errors
+    lengths: Lengths | None
+    notes: tuple[str, ...]
+    held_out: Errors | None = None
 
 
 def parameters(engine: Engine) -> dict[str, float]:
@@ -97,196 +53,143 @@ def parameters(engine: Engine) -> dict[str, float]:
     )
 
 
-def shape(settings: Settings, model: Model) -> Shape:
-    context = model.kv_blocks * BLOCK_TOKENS
-    return Shape(model.times, model.kv_blocks, settings.max_num_seqs, settings.max_num_batched_tokens, context)
-
-
 def calibrate(engine: Engine, observed: Observed, settings: Settings, *, check_only: bool) -> Calibration:
-    """Raises `ValueError` where the model does not fit the GPU's memory."""
-    blocks = settings.kv_blocks or engine.kv_blocks(settings.memory_mib, settings.gpu_memory_utilization)
+    """Raises `ValueError` where the model does not fit the GPU's memory, or a request not the cache."""
+    model = _start(engine, observed, settings)
+    lengths = (settings.lengths,) if settings.lengths else LENGTHS
+    loads = [replace(observed, lengths=each) for each in lengths] if isinstance(observed, Table) else [observed]
+    found = [_calibrated(engine, model, load, settings, check_only=check_only) for load in loads]
+    return min(found, key=lambda each: loss(each.without_them, means=False))
+
+
+def held_out(engine: Engine, observed: Observed, settings: Settings) -> Errors:
+    """Of parts that no fit has seen: a table's numbers of clients one after the other, or fifths.
+
+    Rows that say nothing about the engine's times are not among them. Raises `ValueError` as `calibrate`, and where
+    there is but one row.
+    """
+    model = _start(engine, observed, settings)
+    if isinstance(observed, Table) and settings.lengths:
+        observed = replace(observed, lengths=settings.lengths)
+    crowded = observed.crowded(shape(settings, model)) if isinstance(observed, Table) else frozenset[int]()
+    parts = _parts(observed, crowded)
+    if len(parts) < 2:
+        raise ValueError("there is nothing to hold out: want at least two rows that differ in load")
+    got = [np.full(len(column), np.nan) for column in observed.measured.columns()]
+    for part in parts:
+        fit = Fit.of(_predicting(observed, settings), observed, crowded | part, moves_of(engine, observed, settings))
+        fitted = fit.search(model)
+        for column, values in zip(got, fit.predict(fitted).columns(), strict=True):
+            column[sorted(part)] = values[sorted(part)]
+    kept = np.array([row not in crowded for row in range(len(observed.measured.ttft))])
+    return errors(Latencies(*got).only(kept), observed.measured.only(kept))
+
+
+def _parts(observed: Observed, crowded: frozenset[int]) -> list[frozenset[int]]:
+    """Rows that measured the same are in the same part, or nothing would be held out."""
+    if isinstance(observed, Log):
+        rows = np.array_split(np.arange(len(observed.measured.ttft)), PARTS)
+        return [frozenset(part.tolist()) for part in rows if len(part)]
+    clients = [clients for _, _, clients in observed.points]
+    kinds: list[object] = list(clients)
+    if len({c for row, c in enumerate(clients) if row not in crowded}) < 3:
+        points = sorted(set(observed.points))
+        kinds = [points.index(point) % PARTS for point in observed.points]
+    rows_of: dict[object, set[int]] = {}
+    for row, kind in enumerate(kinds):
+        if row not in crowded:
+            rows_of.setdefault(kind, set()).add(row)
+    return [frozenset(part) for part in rows_of.values()]
+
+
+def _start(engine: Engine, observed: Observed, settings: Settings) -> Model:
+    blocks = settings.kv_blocks or engine.kv_blocks(
+        settings.memory_mib, settings.gpu_memory_utilization, settings.block_tokens
+    )
     if blocks < 1:
         raise ValueError(f"{engine.name}: no room for a KV cache in {settings.memory_mib} MiB; give --kv-blocks")
-    model = Model(engine.times, engine.request_s, blocks)
+    longest = int(observed.tokens.argmax())
+    if (tokens := int(observed.tokens[longest])) > blocks * settings.block_tokens:
+        place = observed.places[longest] if observed.places else f"row {longest + 1}"
+        raise ValueError(
+            f"{place}: a request of {tokens} tokens has no room in a KV cache of {blocks} blocks of "
+            f"{settings.block_tokens}; give --kv-blocks as the engine logged it, or more --gpu-memory-utilization"
+        )
+    return Model(engine.times, engine.request_s, blocks)
 
-    def predict(candidate: Model) -> Latencies:
-        return observed.predict(shape(settings, candidate), candidate.request_s)
 
-    before, limits = errors(predict(model), observed.measured), dict[str, int]()
+def _predicting(observed: Observed, settings: Settings) -> Callable[[Model], Latencies]:
+    return lambda model: observed.predict(shape(settings, model), model.request_s)
+
+
+def _calibrated(
+    engine: Engine, model: Model, observed: Observed, settings: Settings, *, check_only: bool
+) -> Calibration:
     crowded = observed.crowded(shape(settings, model)) if isinstance(observed, Table) else frozenset[int]()
+    start, limits = _seen(observed, crowded, settings, model)
+    got, notes, rows = start, _notes(observed, start, crowded), len(observed.measured.ttft)
     if not check_only:
-        fit = _Fit(predict, observed.measured, crowded, _moves(engine, observed, settings), isinstance(observed, Log))
-        model = fit.search(model)
-        if isinstance(observed, Table) and crowded:
-            observed, limits = served_at_once(observed, crowded, shape(settings, model), model.request_s)
+        moves = moves_of(engine, observed, settings)
+        model = Fit.of(_predicting(observed, settings), observed, crowded, moves).search(model)
+        got, limits = _seen(observed, crowded, settings, model)
         engine = replace(engine, times=model.times, request_s=model.request_s, basis="calibrated")
-    got, rows = observed.predict(shape(settings, model), model.request_s), len(observed.measured.ttft)
     kept = np.array([row not in crowded or len(crowded) == rows for row in range(rows)])
     return Calibration(
         engine,
         model.kv_blocks,
         errors(got, observed.measured),
-        before,
+        errors(start, observed.measured),
         rows,
         limits,
         len(crowded),
         errors(got.only(kept), observed.measured.only(kept)),
+        observed.lengths if isinstance(observed, Table) else None,
+        notes,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
-    """One factor: how it changes a model by its logarithm, and how far from 0 that is expected."""
-
-    change: Callable[[Model, float], Model]
-    width: float
-    time: bool = False  #: of an iteration
-
-
-def _moves(engine: Engine, observed: Observed, settings: Settings) -> list[Move]:
-    width = WEAK_WIDTH if engine.gpu == "cpu" else WIDTH[engine.basis]
-
-    def scaled(names: tuple[str, ...]) -> Callable[[Model, float], Model]:
-        def change(model: Model, step: float) -> Model:
-            changed = {name: round(getattr(model.times, name) * exp(step)) for name in names}
-            return replace(model, times=replace(model.times, **changed))
-
-        return change
-
-    moves = [
-        Move(scaled(names), width, time=group != BESIDE)
-        for group, names in GROUPS.items()
-        if any(getattr(engine.times, name) for name in names)
-    ]
-    if engine.times.experts:
-        moves.append(Move(_routing, 0.3))
-    if settings.kv_blocks is None:
-        moves.append(Move(lambda m, step: replace(m, kv_blocks=max(1, round(m.kv_blocks * exp(step)))), 0.2))
-    if not isinstance(observed, Log):
-        moves.append(Move(lambda m, step: replace(m, request_s=m.request_s * exp(step)), 1.0))
-    return moves
+def _seen(
+    observed: Observed, crowded: frozenset[int], settings: Settings, model: Model
+) -> tuple[Latencies, Mapping[str, int]]:
+    """What the model says, and of how many served at once where a run does not tell."""
+    limits: Mapping[str, int] = {}
+    if isinstance(observed, Table) and crowded:
+        observed, limits = served_at_once(observed, crowded, shape(settings, model), model.request_s)
+    return _predicting(observed, settings)(model), limits
 
 
-def _routing(model: Model, step: float) -> Model:
-    """Real tokens agree on experts more than random ones would: each new one asks for fewer that are not read yet."""
-    used = min(1 << SPARED_BITS, round(((1 << SPARED_BITS) - model.times.spared) * exp(step)))
-    return replace(model, times=replace(model.times, spared=(1 << SPARED_BITS) - used))
+def _notes(observed: Observed, start: Latencies, crowded: frozenset[int]) -> tuple[str, ...]:
+    notes = list[str]()
+    if observed.failed:
+        notes.append(f"{observed.failed} without an answer are left out; what they did to the others is not known")
+    measured = observed.measured.tpot
+    both = np.isfinite(measured) & np.isfinite(start.tpot) & (measured > 0)
+    off = float(np.exp(np.median(np.log(measured[both] / start.tpot[both])))) if both.any() else 1.0
+    if not 1 / SUSPICIOUS < off < SUSPICIOUS:
+        notes.append(
+            f"a token took {off:.3g} times as long as expected: are the times in the units that their names say, and "
+            "is this the engine's GPU and model?"
+        )
+    if isinstance(observed, Table):
+        notes += _contradictions(observed, crowded)
+    if isinstance(observed, Table) and len({clients for _, _, clients in observed.points}) == 1:
+        notes.append(f"all rows are of {observed.points[0][2]} clients: how times grow with them is not measured")
+    return tuple(notes)
 
 
-def loss(found: Errors, *, means: bool) -> float:
-    """Of tokens and whole requests more than of first tokens, which measuring disturbs most.
-
-    `means`: errors of the means count too, as they do for the requests of one run, but not for rows of a table that
-    have nothing in common.
-    """
-    each = sum(w * found[name]["mape_pct"] for name, w in WEIGHTS.items())
-    return each + means * sum(w * abs(found[name]["mean_error_pct"]) for name, w in WEIGHTS.items())
-
-
-@dataclass(slots=True)
-class _Fit:
-    """Least absolute relative errors, by reweighted Gauss-Newton steps with numeric derivatives; then by hand.
-
-    `means`: see `loss`. `left_out`: rows that say nothing about the engine's times.
-    """
-
-    predict: Callable[[Model], Latencies]
-    measured: Latencies
-    left_out: frozenset[int]
-    moves: list[Move]
-    means: bool
-
-    def search(self, model: Model) -> Model:
-        steps = self._as_fast(model)
-        residuals = self._residuals(self._moved(model, steps))
-        best = self._objective(residuals, steps)
-        for _ in range(ROUNDS):
-            slopes = np.stack(
-                [
-                    (self._residuals(self._moved(model, steps + STEP * unit)) - residuals) / STEP
-                    for unit in np.eye(len(steps))
-                ]
-            )
-            found = self._descend(model, steps, residuals, slopes, best)
-            if found is None:
+def _contradictions(table: Table, crowded: frozenset[int]) -> list[str]:
+    """Rows that were slower than others with the same prompts and outputs and more clients."""
+    notes, tpot = list[str](), table.measured.tpot
+    kept = [row for row in range(len(table.points)) if row not in crowded]
+    for row in kept:
+        *load, clients = table.points[row]
+        for other in kept:
+            *same, more = table.points[other]
+            if same == load and more > clients and tpot[other] < CONTRADICTED * tpot[row]:
+                place = table.places[row] if table.places else f"row {row + 1}"
+                notes.append(f"{place}: a token took longer with {clients} clients than with {more}: was it alone?")
                 break
-            gained, (steps, residuals, best) = best - found[2], found
-            if gained < 1e-3 * best:
-                break
-        return self._polish(model, steps, best)
-
-    def _as_fast(self, model: Model) -> Floats:
-        """All times by one factor, until half of the measurements are above and half below: where little is known."""
-        steps = np.zeros(len(self.moves))
-        times = np.array([move.time for move in self.moves])
-        for _ in range(HALVINGS):
-            got, wanted = self.predict(self._moved(model, steps)).tpot, self.measured.tpot
-            both = np.isfinite(got) & np.isfinite(wanted) & (wanted > 0)
-            off = float(np.median(np.log(got[both] / wanted[both]))) if both.any() else 0.0
-            if abs(off) < FAR:
-                break
-            steps = steps - off * times
-        return steps
-
-    def _descend(
-        self, model: Model, steps: Floats, residuals: Floats, slopes: Floats, best: float
-    ) -> tuple[Floats, Floats, float] | None:
-        """One step, shorter and shorter until it helps."""
-        weights = self._weights() / np.maximum(np.abs(residuals), self._floors())
-        prior = NOISE / np.array([move.width**2 for move in self.moves])
-        curvature = (slopes * weights) @ slopes.T + np.diag(prior)
-        gradient = (slopes * weights) @ residuals + prior * steps
-        for damping in (0.0, 0.1, 1.0, 10.0):
-            damped = curvature + damping * np.diag(np.diag(curvature))
-            candidate = steps - np.clip(np.linalg.solve(damped, gradient), -1.0, 1.0)
-            got = self._residuals(self._moved(model, candidate))
-            if (value := self._objective(got, candidate)) < best - 1e-9:
-                return candidate, got, value
-        return None
-
-    def _polish(self, model: Model, steps: Floats, best: float) -> Model:
-        """One factor after the other, on what is reported."""
-        best = self._reported(model, steps)
-        for step in FINE:
-            for unit in np.eye(len(steps)):
-                for signed in (step, -step):
-                    candidate = steps + signed * unit
-                    if (value := self._reported(model, candidate)) < best - 1e-9:
-                        steps, best = candidate, value
-                        break
-        return self._moved(model, steps)
-
-    def _reported(self, model: Model, steps: Floats) -> float:
-        kept = np.array([i not in self.left_out for i in range(len(self.measured.ttft))])
-        found = errors(self.predict(self._moved(model, steps)).only(kept), self.measured.only(kept))
-        return loss(found, means=self.means) + 100 * self._penalty(steps)
-
-    def _moved(self, model: Model, steps: Floats) -> Model:
-        for move, step in zip(self.moves, steps.tolist(), strict=True):
-            model = move.change(model, step)
-        return model
-
-    def _residuals(self, model: Model) -> Floats:
-        """Logarithms of predicted over measured, 0 where there is none: first tokens, tokens, requests."""
-        got = self.predict(model)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found = np.stack([np.log(a / b) for a, b in zip(got.columns(), self.measured.columns(), strict=True)])
-        found[:, sorted(self.left_out)] = 0.0
-        return np.asarray(np.where(np.isfinite(found), np.clip(found, -2.0, 2.0), 0.0).ravel())
-
-    def _objective(self, residuals: Floats, steps: Floats) -> float:
-        return float((self._weights() * np.abs(residuals)).sum()) + self._penalty(steps)
-
-    def _penalty(self, steps: Floats) -> float:
-        widths = np.array([move.width for move in self.moves])
-        return NOISE / 2 * float(((steps / widths) ** 2).sum()) / len(self.measured.ttft)
-
-    def _weights(self) -> Floats:
-        n = len(self.measured.ttft)
-        return np.repeat(list(WEIGHTS.values()), n) / n
-
-    def _floors(self) -> Floats:
-        return np.repeat(list(FLOOR.values()), len(self.measured.ttft))
+    return notes
 
 
 def served_at_once(

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from extender.placement import catalog as gpus
 from extender.placement.model import DemandError
@@ -19,10 +19,8 @@ from sim.cluster.nodes import Kind, Loss, Provisioning
 from sim.cluster.placed import Interference, Limits
 from sim.cluster.prometheus import EACH, READS
 from sim.cluster.scaledobject import ScaledObject
-from sim.engines import engine_of, how_to_name
+from sim.engines import engine_of, how_to_name, replaced_by_catalog
 from sim.podtemplate import PRIORITIES, Neighbour, PodTemplate, PriorityClassYaml, demand_of
-from sim.serving.find import find
-from sim.serving.known import Known, known
 from sim.serving.pool import NO_LIMIT
 from sim.serving.times import Engine
 from sim.serving.turns import to_ps
@@ -40,32 +38,14 @@ class Speculative(Strict):
     draft: Seconds = Field(default=0.0, ge=0, le=1)  #: to make one, of the whole batch
 
 
-class Served(Strict):
-    """A model on GPUs, by any of their names: the catalog's entry, or the best that can be made of what is known."""
-
-    model: str
-    gpu: str
-    tensor_parallel: int = 1
-    precision: str | None = None
-
-    @model_validator(mode="after")
-    def _of_something_known(self) -> Self:
-        _ = self.known  # an UnknownError is a ValueError, and says what there is
-        return self
-
-    @property
-    def known(self) -> Known:
-        return known(self.gpu, self.model, self.tensor_parallel, self.precision)
-
-
 class EngineYaml(Strict):
-    """vLLM's own options under its own names; `catalog` names the iteration times, or `served` says of what they are.
+    """vLLM's own options under its own names; `catalog` names the engine whose iteration times it has.
 
     `max_requests`: running and waiting in one replica; the gateway refuses what would be more (None: no limit).
     """
 
-    catalog: str | None = None
-    served: Served | None = None
+    catalog: str
+    served: Annotated[None, BeforeValidator(replaced_by_catalog)] = None
     max_num_seqs: int = Field(default=64, ge=1, le=4096)
     max_num_batched_tokens: int = Field(default=2048, ge=16)
     max_model_len: int = Field(default=131_072, ge=16)
@@ -75,16 +55,10 @@ class EngineYaml(Strict):
 
     @field_validator("catalog")
     @classmethod
-    def _known(cls, name: str | None) -> str | None:
-        if name is not None and engine_of(name) is None:
+    def _known(cls, name: str) -> str:
+        if engine_of(name) is None:
             raise ValueError(f"no such engine; {how_to_name()}")
         return name
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if (self.catalog is None) == (self.served is None):
-            raise ValueError("want either catalog, the name of an engine, or served, a model and a GPU")
-        return self
 
     @model_validator(mode="after")
     def _places_for_drafts(self) -> Self:
@@ -99,7 +73,7 @@ class EngineYaml(Strict):
     def entry(self) -> Engine:
         """With drafts, if any are made."""
         drafts = self.speculative
-        engine = engine_of(self.catalog) if self.catalog else find(self.served.known) if self.served else None
+        engine = engine_of(self.catalog)
         if engine is None:
             raise ValueError("an engine that is not known is refused when the scenario is read")
         if drafts is None:

@@ -9,7 +9,7 @@ from sim.serving.jit import compiled
 from sim.serving.pool import BUCKETS_S
 from sim.serving.runs import idle, new_blocks, pass_iterations, run_ps, set_end, touch
 from sim.serving.state import NEVER, NONE, State
-from sim.serving.times import BLOCK_TOKENS, GAIN_BITS, SPARED_BITS
+from sim.serving.times import GAIN_BITS, SPARED_BITS
 
 PS_PER_US = 1_000_000
 BUCKETS_US = np.array([round(bound * 1e6) for bound in BUCKETS_S], np.int64)
@@ -85,7 +85,8 @@ def experts_ps(experts: int, spared: int, tokens: int) -> int:
 def undisturbed(st: State, slot: int) -> int:
     """How many iterations pass until the first request ends, or blocks might run out."""
     to_finish = st.slot[slot, s.FIRST_FINISH] - st.slot[slot, s.ITERATION]
-    return int(min(to_finish, 1 + BLOCK_TOKENS * (room(st, slot) // st.slot[slot, s.DECODING])))
+    rounds = room(st, slot) // st.slot[slot, s.DECODING]
+    return int(min(to_finish, 1 + (rounds << st.slot[slot, s.BLOCK_BITS])))
 
 
 @compiled
@@ -95,9 +96,9 @@ def extend(st: State, slot: int) -> bool:
     if need <= room(st, slot):
         take(st, slot, need)
         return False
-    i = 0
+    i, mask = 0, (1 << st.slot[slot, s.BLOCK_BITS]) - 1
     while i < st.slot[slot, s.DECODING]:
-        if (st.batch[slot, s.START, i] + st.slot[slot, s.ITERATION]) % BLOCK_TOKENS == 0:
+        if (st.batch[slot, s.START, i] + st.slot[slot, s.ITERATION]) & mask == 0:
             while room(st, slot) < 1 and i < st.slot[slot, s.BATCH]:
                 preempt(st, slot)
             if i == st.slot[slot, s.BATCH]:
@@ -138,12 +139,12 @@ def preempt(st: State, slot: int) -> None:
     if last < st.slot[slot, s.DECODING]:
         computed = st.batch[slot, s.START, last] + st.slot[slot, s.ITERATION]
         generated = computed - st.what[row, s.PROMPT] + 1
-        held = blocks(computed)
+        held = blocks(st, slot, computed)
         stop_decoding(st, slot, last)
         st.slot[slot, s.FIRST_FINISH] = first_finish(st, slot, last)
     else:
         generated, computed = st.batch[slot, s.GENERATED, last], st.batch[slot, s.COMPUTED, last]
-        held = blocks(st.what[row, s.PROMPT] + generated)
+        held = blocks(st, slot, st.what[row, s.PROMPT] + generated)
     st.slot[slot, s.BATCH] = last
     keep(st, slot, row, computed, held)
     st.what[row, s.FLAGS] |= s.GAVE_WAY
@@ -161,7 +162,7 @@ def preempt(st: State, slot: int) -> None:
 @compiled
 def stop_decoding(st: State, slot: int, i: int) -> None:
     begin = st.batch[slot, s.START, i]
-    st.slot[slot, s.PHASES + begin % BLOCK_TOKENS] -= 1
+    st.slot[slot, s.PHASES + (begin & ((1 << st.slot[slot, s.BLOCK_BITS]) - 1))] -= 1
     st.slot[slot, s.KV] -= begin + st.slot[slot, s.ITERATION]
     st.slot[slot, s.DECODING] -= 1
 
@@ -180,11 +181,13 @@ def admit(st: State, slot: int, budget: int) -> bool:
     row = st.slot[slot, s.Q_HEAD]
     generated = st.what[row, s.SO_FAR]
     target = st.what[row, s.PROMPT] + generated
-    if blocks(target) > room(st, slot):
+    need = blocks(st, slot, target)
+    if need > room(st, slot):
         return False
     reused = reuse(st, slot, row, target)
-    take(st, slot, blocks(target) - reused)
-    st.slot[slot, s.CACHED_TOKENS] += reused * BLOCK_TOKENS
+    take(st, slot, need - reused)
+    cached = reused << st.slot[slot, s.BLOCK_BITS]
+    st.slot[slot, s.CACHED_TOKENS] += cached
     if st.when[row, s.SCHEDULED] < 0:
         st.when[row, s.SCHEDULED] = st.now[s.NOW]
     st.what[row, s.STATUS] = s.RUNNING
@@ -195,9 +198,9 @@ def admit(st: State, slot: int, budget: int) -> bool:
     st.slot[slot, s.Q_LEN] -= 1
     i = st.slot[slot, s.BATCH]
     st.batch[slot, s.ROW, i] = row
-    st.batch[slot, s.COMPUTED, i] = reused * BLOCK_TOKENS
+    st.batch[slot, s.COMPUTED, i] = cached
     st.batch[slot, s.GENERATED, i] = generated
-    st.batch[slot, s.WORK, i] = min(target - reused * BLOCK_TOKENS, budget)
+    st.batch[slot, s.WORK, i] = min(target - cached, budget)
     st.slot[slot, s.BATCH] = i + 1
     return True
 
@@ -275,7 +278,7 @@ def decode_from_now(st: State, slot: int, i: int) -> None:
     finish_at = st.what[row, s.PROMPT] + st.what[row, s.OUTPUT] - 1 - begin
     st.batch[slot, s.START, i] = begin
     st.batch[slot, s.FINISH_AT, i] = finish_at
-    st.slot[slot, s.PHASES + begin % BLOCK_TOKENS] += 1
+    st.slot[slot, s.PHASES + (begin & ((1 << st.slot[slot, s.BLOCK_BITS]) - 1))] += 1
     st.slot[slot, s.KV] += computed
     st.slot[slot, s.DECODING] += 1
     st.slot[slot, s.FIRST_FINISH] = min(st.slot[slot, s.FIRST_FINISH], finish_at)
@@ -297,7 +300,7 @@ def finish(st: State, slot: int, row: int) -> None:
     st.slot[slot, s.BUCKET + bucket] += 1
     change_load(st, slot, -1)
     computed = st.what[row, s.PROMPT] + st.what[row, s.OUTPUT] - 1
-    keep(st, slot, row, computed, blocks(computed))
+    keep(st, slot, row, computed, blocks(st, slot, computed))
     session = st.what[row, s.SESSION]
     if session == NONE:
         return

@@ -3,12 +3,12 @@
 from sim.serving import state as s
 from sim.serving.jit import compiled
 from sim.serving.state import NONE, State
-from sim.serving.times import BLOCK_TOKENS
 
 
 @compiled
-def blocks(tokens: int) -> int:
-    return (tokens + BLOCK_TOKENS - 1) // BLOCK_TOKENS
+def blocks(st: State, slot: int, tokens: int) -> int:
+    bits = st.slot[slot, s.BLOCK_BITS]
+    return int((tokens + (1 << bits) - 1) >> bits)
 
 
 @compiled
@@ -28,7 +28,7 @@ def unlink(st: State, slot: int, row: int) -> None:
 @compiled
 def keep(st: State, slot: int, row: int, computed: int, held: int) -> None:
     """What a request computed stays in whole blocks, until they are needed: the youngest cache of the slot."""
-    kept = computed // BLOCK_TOKENS
+    kept = computed >> st.slot[slot, s.BLOCK_BITS]
     st.slot[slot, s.HELD_BLOCKS] -= held
     st.slot[slot, s.FREE] += held - kept
     if kept == 0:
@@ -48,12 +48,13 @@ def keep(st: State, slot: int, row: int, computed: int, held: int) -> None:
 @compiled
 def reuse(st: State, slot: int, row: int, target: int) -> int:
     """Takes over computed blocks: of the request itself if it gave way, else of its session's last turn."""
-    session, source, known = st.what[row, s.SESSION], row, (target - 1) // BLOCK_TOKENS
+    bits = st.slot[slot, s.BLOCK_BITS]
+    session, source, known = st.what[row, s.SESSION], row, (target - 1) >> bits
     first = st.what[row, s.FLAGS] & s.GAVE_WAY == 0
     if first:
         if session == NONE or st.session[session, s.KNOWN] >= target:  # a shorter prompt is another one
             return 0
-        source, known = st.session[session, s.LAST], st.session[session, s.KNOWN] // BLOCK_TOKENS
+        source, known = st.session[session, s.LAST], st.session[session, s.KNOWN] >> bits
         if st.session[session, s.HOME] != slot:
             source = NONE
     reused = 0
@@ -65,7 +66,7 @@ def reuse(st: State, slot: int, row: int, target: int) -> int:
         st.slot[slot, s.FREE] += kept - reused
         st.slot[slot, s.HELD_BLOCKS] += reused
     if first:
-        st.slot[slot, s.LOST_TOKENS] += (known - reused) * BLOCK_TOKENS
+        st.slot[slot, s.LOST_TOKENS] += (known - reused) << bits
     return reused
 
 

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.serving.times import Times
+from sim.serving.times import BLOCK_TOKENS, LARGEST_BLOCK, Times
 from sim.serving.turns import Turns
 
 # vLLM's buckets of vllm:e2e_request_latency_seconds; source: vllm-project/vllm vllm/v1/metrics/loggers.py
@@ -60,6 +60,7 @@ class Shape:
     token_budget: int  # vLLM --max-num-batched-tokens
     context_tokens: int  # vLLM --max-model-len
     max_requests: int = NO_LIMIT  # running and waiting; one more is refused
+    block_tokens: int = BLOCK_TOKENS  # vLLM --block-size
 
     def __post_init__(self) -> None:
         """As vLLM, which refuses to start otherwise: each request that decodes needs tokens of every iteration."""
@@ -67,6 +68,8 @@ class Shape:
         if self.token_budget < needed:
             drafts = f" x {1 + self.times.drafts}" if self.times.drafts else ""
             raise ValueError(f"token_budget {self.token_budget} is below max_running {self.max_running}{drafts}")
+        if not 1 <= self.block_tokens <= LARGEST_BLOCK or self.block_tokens.bit_count() != 1:
+            raise ValueError(f"block_tokens {self.block_tokens}: want a power of two, at most {LARGEST_BLOCK}")
 
 
 @dataclass(frozen=True, slots=True)

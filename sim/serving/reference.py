@@ -1,7 +1,7 @@
 """The plain engine: one iteration after the other, as vLLM's v1 scheduler does it. Written to be read and believed.
 
-Modelled: continuous batching in admission order, chunked prefill under a token budget, blocks of 16 tokens, admission
-of whole prompts only, preemption from the tail, and a prefix cache: what a request computed stays, when it ends or
+Modelled: continuous batching in admission order, chunked prefill under a token budget, blocks of tokens, admission of
+whole prompts only, preemption from the tail, and a prefix cache: what a request computed stays, when it ends or
 gives way, in blocks that nobody holds, until those are needed; the longest unused go first, each from its end.
 Source: vllm-project/vllm `vllm/v1/core/sched/scheduler.py`, `vllm/v1/core/block_pool.py`.
 """
@@ -14,14 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.serving.pool import BUCKETS_S, COLUMNS, COUNTERS, PS_PER_US, Counter, Outcome, Readout, Shape, Status
-from sim.serving.times import BLOCK_TOKENS
 from sim.serving.turns import NO_SESSION, PS_PER_S, Turns
 
 _BUCKETS_US = [round(s * PS_PER_S / PS_PER_US) for s in BUCKETS_S]
-
-
-def blocks(tokens: int) -> int:
-    return -(-tokens // BLOCK_TOKENS)
 
 
 @dataclass(slots=True)
@@ -57,6 +52,9 @@ class Replica:
     @property
     def load(self) -> int:
         return len(self.queue) + len(self.batch)
+
+    def blocks(self, tokens: int) -> int:
+        return -(-tokens // self.shape.block_tokens)
 
     def shown(self) -> NDArray[np.int64]:
         counters = self.counters.copy()
@@ -150,7 +148,11 @@ class ReferencePool:
         self._times["routed"][row] = self.now_ps
         whole = self._prompt[row] + self._output[row]
         shape = replica.shape
-        refused = whole > shape.context_tokens or blocks(whole) > shape.kv_blocks or replica.load >= shape.max_requests
+        refused = (
+            whole > shape.context_tokens
+            or replica.blocks(whole) > shape.kv_blocks
+            or replica.load >= shape.max_requests
+        )
         self._status[row] = Status.REFUSED if refused else Status.QUEUED
         if session != NO_SESSION:
             self._move(session, -1 if refused else slot)
@@ -191,7 +193,7 @@ class ReferencePool:
         while i < len(replica.batch) and budget > 0:
             running = replica.batch[i]
             tokens = min(running.target - running.context, budget)
-            while blocks(running.context + tokens) > running.held:
+            while replica.blocks(running.context + tokens) > running.held:
                 if self._take(replica, 1):
                     running.held += 1
                     continue
@@ -222,31 +224,33 @@ class ReferencePool:
     def _admit(self, slot: int, replica: Replica, row: int) -> Running | None:
         """Room for the whole prompt, what the cache has of it included, or None."""
         target = self._prompt[row] + self._generated[row]
-        if blocks(target) > replica.free + sum(replica.cached.values()):
+        need = replica.blocks(target)
+        if need > replica.free + sum(replica.cached.values()):
             return None
         reused = self._reuse(slot, replica, row, target)
-        self._take(replica, blocks(target) - reused)
-        cached = reused * BLOCK_TOKENS
+        self._take(replica, need - reused)
+        cached = reused * replica.shape.block_tokens
         if self._times["scheduled"][row] < 0:
             self._times["scheduled"][row] = self.now_ps
         replica.counters[Counter.CACHED_TOKENS] += cached
         self._status[row] = Status.RUNNING
-        return Running(row, target, cached, self._generated[row], blocks(target))
+        return Running(row, target, cached, self._generated[row], need)
 
     def _reuse(self, slot: int, replica: Replica, row: int, target: int) -> int:
         """Takes over computed blocks: of the request itself if it gave way, else of its session's last turn."""
-        session, source, known = self._session[row], row, (target - 1) // BLOCK_TOKENS
+        block = replica.shape.block_tokens
+        session, source, known = self._session[row], row, (target - 1) // block
         if row not in self._preempted:
             if session == NO_SESSION or self._context[session] >= target:  # a shorter prompt is another one
                 return 0
-            source, known = self._last[session], self._context[session] // BLOCK_TOKENS
+            source, known = self._last[session], self._context[session] // block
             if self._home[session] != slot:
                 source = -1
         kept = replica.cached.pop(source, 0)
         reused = min(kept, known)
         replica.free += kept - reused
         if row not in self._preempted:
-            replica.counters[Counter.LOST_TOKENS] += (known - reused) * BLOCK_TOKENS
+            replica.counters[Counter.LOST_TOKENS] += (known - reused) * block
         return reused
 
     def _take(self, replica: Replica, count: int) -> bool:
@@ -266,7 +270,7 @@ class ReferencePool:
     @staticmethod
     def _keep(replica: Replica, running: Running) -> None:
         """What it computed stays in whole blocks, until they are needed."""
-        kept = running.context // BLOCK_TOKENS
+        kept = running.context // replica.shape.block_tokens
         replica.free += running.held - kept
         if kept:
             replica.cached[running.row] = kept

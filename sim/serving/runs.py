@@ -13,7 +13,6 @@ from sim.serving.caches import take
 from sim.serving.heaps import update
 from sim.serving.jit import compiled
 from sim.serving.state import NEVER, NONE, State
-from sim.serving.times import BLOCK_TOKENS
 
 
 @compiled
@@ -24,7 +23,8 @@ def run_ps(base: int, slope: int, k: int) -> int:
 @compiled
 def new_blocks(st: State, slot: int, iteration: int) -> int:
     """How many decoding places begin a block in the iteration after so many."""
-    return int(st.slot[slot, s.PHASES + (-iteration) % BLOCK_TOKENS])
+    mask = (1 << st.slot[slot, s.BLOCK_BITS]) - 1
+    return int(st.slot[slot, s.PHASES + ((-iteration) & mask)])
 
 
 @compiled
@@ -41,9 +41,10 @@ def pass_iterations(st: State, slot: int, k: int) -> None:
     st.slot[slot, s.KV] += batch * k
     st.slot[slot, s.GENERATED_TOKENS] += batch * k
     if k > 1:
-        rounds = (k - 1) // BLOCK_TOKENS  # in each round of BLOCK_TOKENS iterations every place begins one block
+        bits = st.slot[slot, s.BLOCK_BITS]
+        rounds = (k - 1) >> bits  # in as many iterations as a block has tokens every place begins one block
         need = rounds * batch
-        for i in range(iteration + 1 + rounds * BLOCK_TOKENS, iteration + k):
+        for i in range(iteration + 1 + (rounds << bits), iteration + k):
             need += new_blocks(st, slot, i)
         take(st, slot, need)
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.serving.pool import COUNTERS, Counter, Shape, Status
-from sim.serving.times import BLOCK_TOKENS
+from sim.serving.times import LARGEST_BLOCK
 from sim.serving.turns import Turns
 
 NEVER: Final = 2**62
@@ -45,9 +45,9 @@ SHAPE: Final = 24
 A0, A1, EXPERTS, SPARED, B0, B1, C0, C1, C2, MIXED_C1, MIXED_C2, P0, P1, P2, FLOOR, FIXED, DRAFTS, GAIN = range(
     SHAPE, SHAPE + 18
 )
-KV_BLOCKS, MAX_RUNNING, BUDGET, CONTEXT, MAX_REQUESTS = range(SHAPE + 18, SHAPE + 23)
-PHASES: Final = SHAPE + 23  # BLOCK_TOKENS of them: decoding places by START modulo BLOCK_TOKENS
-COUNTS: Final = PHASES + BLOCK_TOKENS
+KV_BLOCKS, MAX_RUNNING, BUDGET, CONTEXT, MAX_REQUESTS, BLOCK_BITS = range(SHAPE + 18, SHAPE + 24)
+PHASES: Final = SHAPE + 24  # decoding places by START modulo the tokens of a block, which are 1 << BLOCK_BITS
+COUNTS: Final = PHASES + LARGEST_BLOCK
 SLOT_COLUMNS: Final = COUNTS + COUNTERS
 # plain integers, because machine code wants those
 HELD_AT_GATEWAY, QUEUED, RUNNING = int(Status.HELD), int(Status.QUEUED), int(Status.RUNNING)
@@ -72,7 +72,7 @@ class State(NamedTuple):
 
 def shape_row(shape: Shape) -> list[int]:
     limits = [shape.kv_blocks, shape.max_running, shape.token_budget, shape.context_tokens, shape.max_requests]
-    return [*astuple(shape.times), *limits]
+    return [*astuple(shape.times), *limits, shape.block_tokens.bit_length() - 1]
 
 
 def initial(turns: Turns, slots: int, places: int) -> State:

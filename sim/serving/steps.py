@@ -37,7 +37,7 @@ def route(st: State, row: int) -> bool:
     st.when[row, s.ROUTED] = st.now[s.NOW]
     whole = st.what[row, s.PROMPT] + st.what[row, s.OUTPUT]
     load = st.slot[slot, s.BATCH] + st.slot[slot, s.Q_LEN]
-    refused = whole > st.slot[slot, s.CONTEXT] or blocks(whole) > st.slot[slot, s.KV_BLOCKS]
+    refused = whole > st.slot[slot, s.CONTEXT] or blocks(st, slot, whole) > st.slot[slot, s.KV_BLOCKS]
     refused = refused or load >= st.slot[slot, s.MAX_REQUESTS]
     st.what[row, s.STATUS] = s.REFUSED if refused else s.QUEUED
     if session != NONE:

@@ -24,6 +24,7 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 BLOCK_TOKENS: Final = 16  # vLLM's block size on GPUs
+LARGEST_BLOCK: Final = 256  # that vLLM takes
 GAIN_BITS: Final = 10  # of the fraction in which `gain` is kept
 SPARED_BITS: Final = 20  # of the fraction in which `spared` is kept
 _MIB: Final = 1 << 20
@@ -133,10 +134,10 @@ class Engine:
     overhead_mib: int  #: per GPU: activations, graphs, the runtime
     kv_bytes_per_token: int  #: per GPU
 
-    def kv_blocks(self, memory_mib: int, utilization: float) -> int:
-        """Blocks of 16 tokens that fit beside the weights; 0 or less: the model does not fit."""
+    def kv_blocks(self, memory_mib: int, utilization: float, block_tokens: int = BLOCK_TOKENS) -> int:
+        """Blocks that fit beside the weights; 0 or less: the model does not fit."""
         left_mib = memory_mib * utilization - self.weights_mib - self.overhead_mib
-        return int(left_mib * _MIB // (BLOCK_TOKENS * self.kv_bytes_per_token))
+        return int(left_mib * _MIB // (block_tokens * self.kv_bytes_per_token))
 
 
 def _ps(value: float, unit_ps: float) -> int:

@@ -28,8 +28,9 @@ from bench.fidelity import (
     turns_of,
     waiting,
 )
-from sim.calibrate import Model, shape
-from sim.serving.observed import LOG_FIELDS, Latencies, Log
+from sim.fit import Model, shape
+from sim.serving.measured import LOG_FIELDS
+from sim.serving.observed import Latencies, Log
 from sim.serving.pool import Shape
 from tests.e2e.clients import Ask, Seen
 

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from sim.serving.pool import NO_LIMIT, Shape
-from sim.serving.times import Times
+from sim.serving.times import BLOCK_TOKENS, Times
 from sim.serving.turns import NO_SESSION, Turns
 
 UNIT_PS = 1_000_000_000  # a millisecond
@@ -49,8 +49,9 @@ def shape(
     token_budget: int = 24,
     context: int = 10_000,
     max_requests: int = NO_LIMIT,
+    block_tokens: int = BLOCK_TOKENS,
 ) -> Shape:
-    return Shape(times, kv_blocks, max_running, token_budget, context, max_requests)
+    return Shape(times, kv_blocks, max_running, token_budget, context, max_requests, block_tokens)
 
 
 def turns(rows: Sequence[tuple[int, int, int, int, bool]]) -> Turns:

@@ -20,19 +20,29 @@ from tests.sim.engines import SPECULATIVE, UNIT_PS, constant, loads, shape
 ACTIONS = st.lists(
     st.tuples(st.sampled_from(["add", "drain", "remove", "read"]), st.integers(0, 30), st.integers(0, 3)), max_size=12
 )
-SHAPES = st.builds(
-    shape,
-    kv_blocks=st.integers(11, 30),
-    max_running=st.integers(1, 5),
-    token_budget=st.integers(5, 64),
-    times=st.sampled_from([shape().times, constant(UNIT_PS), constant(UNIT_PS // 2)]),
-    max_requests=st.sampled_from([NO_LIMIT, NO_LIMIT, 1, 4]),
-) | st.builds(
-    shape,
-    kv_blocks=st.integers(11, 30),
-    max_running=st.integers(1, 5),
-    token_budget=st.integers(15, 64),
-    times=st.just(SPECULATIVE),
+SHAPES = (
+    st.builds(
+        shape,
+        kv_blocks=st.integers(11, 30),
+        max_running=st.integers(1, 5),
+        token_budget=st.integers(5, 64),
+        times=st.sampled_from([shape().times, constant(UNIT_PS), constant(UNIT_PS // 2)]),
+        max_requests=st.sampled_from([NO_LIMIT, NO_LIMIT, 1, 4]),
+    )
+    | st.builds(
+        shape,
+        kv_blocks=st.integers(11, 30),
+        max_running=st.integers(1, 5),
+        token_budget=st.integers(15, 64),
+        times=st.just(SPECULATIVE),
+    )
+    | st.builds(
+        shape,
+        kv_blocks=st.integers(3, 60),
+        max_running=st.integers(1, 5),
+        token_budget=st.integers(5, 64),
+        block_tokens=st.sampled_from([1, 8, 64, 128]),
+    )
 )
 
 

@@ -7,8 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sim.serving.observed import errors, read
+from sim.calibrate import calibrate
+from sim.fit import Settings
+from sim.serving.find import find
+from sim.serving.known import known, specs
+from sim.serving.measured import read
+from sim.serving.observed import errors
 from sim.serving.pool import Shape
+from sim.serving.roofline import roofline
 from sim.serving.times import load
 
 DATA = Path(os.environ.get("SLICEWISE_DATA", Path(__file__).parents[3] / "shared" / "data")) / "engine"
@@ -52,3 +58,58 @@ def test_the_clock_of_a_table_is_the_clients() -> None:
     np.testing.assert_array_equal(outside.tpot, inside.tpot)
     slower = replace(engine.times, fixed=engine.times.fixed * 2)
     assert (table.predict(replace(shape, times=slower), 0.0).tpot > inside.tpot).all()
+
+
+ROWS_OF = [
+    *[("qwen3-32b", tp, "bf16") for tp in (2, 4, 8)],
+    *[("llama-3.1-70b", tp, "fp8") for tp in (2, 4, 8)],
+    *[("gpt-oss-120b", tp, "fp4") for tp in (2, 4, 8)],
+    *[("qwen3-32b", tp, "fp8") for tp in (1, 2, 8)],
+    ("minimax-m2.5", 4, "fp8"),
+]
+
+
+def test_the_catalog_meets_what_vllm_measured_on_h100() -> None:
+    """All 237 rows, none left out: time per output token within 4 % in the mean, and first tokens where they are told.
+
+    Those of Qwen3 32B fp8 are a decoder's beside another engine for prompts, which this model does not know.
+    """
+    path = needs("vllm_measured_h100.csv.gz")
+    found: dict[str, list[tuple[int, float, float]]] = {}
+    for model, tensor_parallel, precision in ROWS_OF:
+        asked = known("h100", model, tensor_parallel, precision)
+        settings = Settings(1024, 8192, int(asked.gpu["memory_mib"]), 0.9, None)
+        told = calibrate(find(asked), read(path, None, asked), settings, check_only=True)
+        errors_pct = told.errors["tpot_s"]["mape_pct"], told.errors["ttft_s"]["mape_pct"]
+        found.setdefault("told apart" if (model, precision) == ("qwen3-32b", "fp8") else model, []).append(
+            (told.rows, *errors_pct)
+        )
+    every = np.array([row for rows in found.values() for row in rows])
+    assert every[:, 0].sum() == 237
+    assert np.average(every[:, 1], weights=every[:, 0]) <= 4.0
+    del found["told apart"]
+    for model, rows in found.items():
+        count, per_token, first = np.array(rows).T
+        assert np.average(per_token, weights=count) <= (5.0 if model == "gpt-oss-120b" else 3.0)
+        assert np.average(first, weights=count) <= 11.0
+
+
+def test_a_fit_from_the_roofline_meets_them_too() -> None:
+    path = needs("vllm_measured_h100.csv.gz")
+    asked = known("h100", "llama-3.1-70b", 4, "fp8")
+    settings = Settings(1024, 8192, int(asked.gpu["memory_mib"]), 0.9, None)
+    found = calibrate(roofline(asked), read(path, None, asked), settings, check_only=False)
+    assert found.errors["tpot_s"]["mape_pct"] <= 2.5
+    assert found.errors["e2e_s"]["mape_pct"] <= 2.5
+    assert found.errors["ttft_s"]["mape_pct"] <= 6
+
+
+@pytest.mark.parametrize("check_only", [True, False], ids=["from the catalog", "fitted"])
+def test_a_recorded_run_of_vllm_is_met(check_only: bool) -> None:
+    """Means of 300 requests: first token within 6 %, per token 3 %, end to end 4 %."""
+    path = needs("vllm_0.19_rtx4090_llama-3.1-8b_requests.jsonl.gz")
+    settings = Settings(1024, 8192, int(specs("gpus")["rtx4090"]["memory_mib"]), 0.9, None)
+    engine = find(known("rtx4090", "llama-3.1-8b", 1))
+    found = calibrate(engine, read(path), settings, check_only=check_only)
+    for name, bar in (("ttft_s", 6.0), ("tpot_s", 3.0), ("e2e_s", 4.0)):
+        assert abs(found.errors[name]["mean_error_pct"]) <= bar

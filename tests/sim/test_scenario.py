@@ -54,13 +54,21 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
     assert (yaml.cluster.loss.mean_life, plain.cluster.loss) == (172_800.0, None)
 
 
-def test_an_engine_may_be_said_by_what_it_serves(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "basis"),
+    [
+        pytest.param("a100-80-llama-3.1-8b", "interpolated", id="as in the catalog"),
+        pytest.param("a100-80-llama-3.1-8b-bf16-tp1", "interpolated", id="with everything said"),
+        pytest.param("a100-80-llama-3-8b", "interpolated", id="another name of the model"),
+        pytest.param("a100-80-qwen2.5-7b", "roofline", id="not in the catalog, as it is published, on one GPU"),
+    ],
+)
+def test_an_engine_has_one_name(tmp_path: Path, name: str, basis: str) -> None:
     path = tmp_path / "x.yaml"
-    served = "served: {model: meta-llama/Llama-3.1-8B, gpu: A100}"
-    path.write_text(AGENTS.replace("catalog: a100-80-llama-3.1-8b", served))
-    assert load(path).yaml.engine.entry == load(bundled()["agents"]).yaml.engine.entry
-    path.write_text(AGENTS.replace("catalog: a100-80-llama-3.1-8b", served.replace("Llama-3.1-8B", "Qwen2.5-7B")))
-    assert load(path).yaml.engine.entry.basis == "roofline"
+    path.write_text(AGENTS.replace("catalog: a100-80-llama-3.1-8b", f"catalog: {name}"))
+    entry = load(path).yaml.engine.entry
+    assert entry.basis == basis
+    assert (entry == load(bundled()["agents"]).yaml.engine.entry) == (basis != "roofline")
 
 
 @pytest.mark.parametrize(
@@ -123,18 +131,19 @@ def test_an_engine_may_be_said_by_what_it_serves(tmp_path: Path) -> None:
         ),
         pytest.param(
             "catalog: a100-80-llama-3.1-8b",
-            "served: {model: gpt-2, gpu: A100}",
+            "served: {model: meta-llama/Llama-3.1-8B, gpu: A100}",
             "served",
-            "engine.served: nothing is known of 'gpt-2'; known models: llama-3.1-8b",
-            id="a model that nobody knows",
+            "engine.served: is no field any more; name the engine instead, catalog: a100-80-llama-3.1-8b-bf16-tp1",
+            id="the other way to name an engine",
         ),
         pytest.param(
-            "catalog: a100-80-llama-3.1-8b\n  ",
-            "",
-            "engine:",
-            "engine: want either catalog, the name of an engine, or served",
-            id="no engine",
+            "catalog: a100-80-llama-3.1-8b",
+            "served: {model: gpt-2, gpu: A100}",
+            "served",
+            "engine.served: is no field any more; name the engine instead in catalog: there are a100-80",
+            id="the other way, of a model that nobody knows",
         ),
+        pytest.param("catalog: a100-80-llama-3.1-8b\n  ", "", "engine:", "engine.catalog: is required", id="no engine"),
         pytest.param("slicewise.dev/gpu-slice", "cpu", "pod:", "pod: asks for no GPU", id="no demand"),
         pytest.param(
             "maxNumSeqs: 32",

@@ -204,3 +204,9 @@ def test_the_context_is_no_longer_than_the_cache() -> None:
 def test_a_budget_below_the_batch_is_refused_as_vllm_does() -> None:
     with pytest.raises(ValueError, match="token_budget 3 is below max_running 4"):
         Shape(SLOW_GROWTH, 10, 4, 3, 100)
+
+
+@pytest.mark.parametrize("tokens", [0, 24, 512])
+def test_a_block_that_vllm_does_not_have_is_refused(tokens: int) -> None:
+    with pytest.raises(ValueError, match=f"block_tokens {tokens}: want a power of two, at most 256"):
+        Shape(SLOW_GROWTH, 10, 4, 8, 100, block_tokens=tokens)
