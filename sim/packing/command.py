@@ -61,6 +61,13 @@ _Fixed = Annotated[
         min=0, help="MIG: so many pods, all waiting at once, that never leave, against the fewest GPUs; 0: a stream."
     ),
 ]
+_Scorers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B,…",
+        help=f"Policies; the others are compared with the first. {TRACE_SCORERS}; MIG: {MIG_SCORERS}.",
+    ),
+]
 _Bound = Annotated[
     bool,
     typer.Option(
@@ -96,13 +103,7 @@ def pack(
     model: _Model = "a100-80",
     load: _Load = None,
     fixed: _Fixed = 0,
-    scorers: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A,B,…",
-            help=f"Policies; the others are compared with the first. {TRACE_SCORERS}; MIG: {MIG_SCORERS}.",
-        ),
-    ] = None,
+    scorers: _Scorers = None,
     seeds: Annotated[
         str | None,
         typer.Option(
