@@ -20,6 +20,7 @@ BENCHMARKS: Final = {
     "verbs": "bench.verbs",
     "simulate": "bench.simulate",
     "packing": "bench.packing",
+    "spr": "bench.spr",
 }
 
 

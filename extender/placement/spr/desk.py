@@ -137,7 +137,36 @@ class Desk:
         self._catch_up()
         due = not self._frozen and (self._stale or self.wishes.arrived >= self._due)
         if self._mirror.kinds.listed and (self._outlook is None or due):
-            self._refresh()
+            self.renew()
+
+    def renew(self) -> None:
+        """Prices anew, and streams where the mix has grown, for the pods that have arrived and what is free."""
+        mirror, learner, outlook = self._mirror, self.wishes.learner, self._outlook
+        arrivals = self.wishes.take(mirror)
+        if outlook is None:
+            nodes = mirror.kinds.nodes()
+            learner.see(nodes)
+            states = new_states(len(mirror.kinds.kind_id))
+            spr = Spr(nodes, learner, states)
+            scratch = new_scratch(states, len(mirror.milli))
+            mib = float(np.mean([kind.gpu_mib for kind in mirror.kinds.listed]))
+            # To a power of two, so that no two prices become equal by rounding.
+            self._gib_per_milli = 2.0 ** round(log2(mib / 1024 / GPU_MILLI))
+        else:
+            spr, states, scratch = outlook.spr, outlook.states, outlook.scratch
+        spr.observe(arrivals)
+        expected, self._watch = spr.refresh(mirror.cluster)
+        self._outlook = _Outlook(spr, states, scratch, expected)
+        self._moved_milli, self._step_milli, self._stale = 0, float(self._watch.work_left_milli[0]), False
+        self._due = due_after(self.wishes.arrived)
+        self._epoch += 1
+
+    def forget(self) -> None:
+        """Drops every score and all that is known of node states: what follows is computed anew."""
+        self._scored.clear()
+        if self._outlook is not None:
+            forget_states(self._outlook.states)
+            self._outlook.scratch.met_in[:] = 0
 
     def freeze(self) -> None:
         """From now on nothing is learnt and no price changes: what is rehearsed must not have an effect."""
@@ -196,27 +225,6 @@ class Desk:
         self._moved_milli += moved.milli
         self._stale |= moved.scarce or abs(self._moved_milli) >= max(1.0, self._step_milli)
 
-    def _refresh(self) -> None:
-        mirror, learner, outlook = self._mirror, self.wishes.learner, self._outlook
-        arrivals = self.wishes.take(mirror)
-        if outlook is None:
-            nodes = mirror.kinds.nodes()
-            learner.see(nodes)
-            states = new_states(len(mirror.kinds.kind_id))
-            spr = Spr(nodes, learner, states)
-            scratch = new_scratch(states, len(mirror.milli))
-            mib = float(np.mean([kind.gpu_mib for kind in mirror.kinds.listed]))
-            # To a power of two, so that no two prices become equal by rounding.
-            self._gib_per_milli = 2.0 ** round(log2(mib / 1024 / GPU_MILLI))
-        else:
-            spr, states, scratch = outlook.spr, outlook.states, outlook.scratch
-        spr.observe(arrivals)
-        expected, self._watch = spr.refresh(mirror.cluster)
-        self._outlook = _Outlook(spr, states, scratch, expected)
-        self._moved_milli, self._step_milli, self._stale = 0, float(self._watch.work_left_milli[0]), False
-        self._due = due_after(self.wishes.arrived)
-        self._epoch += 1
-
     def _prices(
         self, key: tuple[object, ...], demand: Demand, fits: Bools, left: Callable[[IntArray], IntArray]
     ) -> Floats:
@@ -250,8 +258,7 @@ class Desk:
         for i in range(0, len(columns), step):
             some = columns[i : i + step]
             if states.made[0] + len(some) * at_most > states.words.shape[0]:
-                forget_states(states)
-                outlook.scratch.met_in[:] = 0
+                self.forget()
             offers = Offers(
                 cluster.kind_id[some], cluster.cpu_free_milli[some], cluster.memory_free_mib[some], keys[i : i + step]
             )

@@ -18,16 +18,13 @@ class Expected(NamedTuple):
 
 @compiled
 def potential(states: States, state: int, expected: Expected, gpus: IntArray, partial: IntArray) -> float:
-    """Rollout plus priced copies, each computed once per state and epoch."""
+    """Rollout plus priced copies, each computed once per state and epoch. Other streams come with other prices only."""
     words, reals = states.words, states.reals
-    known_value = words[state, VALUE_EPOCH] == states.epochs[0]
-    known_price = words[state, PRICE_EPOCH] == states.epochs[1]
-    if not (known_value and known_price):
+    if words[state, PRICE_EPOCH] != states.epochs[1]:
         kind, cpu_milli, memory_mib = unpack_state(states, state, gpus)
-        if not known_value:
+        if words[state, VALUE_EPOCH] != states.epochs[0]:
             reals[state, VALUE] = rollout_milli(expected.streams, kind, Free(cpu_milli, memory_mib, gpus), partial)
             words[state, VALUE_EPOCH] = states.epochs[0]
-        if not known_price:
-            reals[state, PRICE] = priced_copies(expected.prices, kind, cpu_milli, memory_mib, gpus)
-            words[state, PRICE_EPOCH] = states.epochs[1]
+        reals[state, PRICE] = priced_copies(expected.prices, kind, cpu_milli, memory_mib, gpus)
+        words[state, PRICE_EPOCH] = states.epochs[1]
     return float(reals[state, VALUE] + reals[state, PRICE])

@@ -97,6 +97,9 @@ def happen(ledger: Ledger, number: int, event: Any) -> list[tuple[str, int]]:  #
                 ledger.assume(demand.uid, demand.key, demand, name, NOW_S)
                 break
             return scores
+        case ("put", where, ask, tenant):
+            demand = demand_of(a_pod(f"p{number}", ask, namespace=tenant))
+            ledger.assume(demand.uid, demand.key, demand, where, NOW_S)
         case ("leave", which):
             ledger.drop_pod(f"p{which}")
         case ("other", where, cpu):
@@ -119,14 +122,30 @@ def test_machine_code_answers_what_the_text_says(modes: list[Sequence[str]], eve
     agree([a_node(f"n{i}", m, cpu="16" if i else None) for i, m in enumerate(modes)], events)
 
 
-def test_machine_code_and_text_agree_for_long() -> None:
+@pytest.mark.parametrize("states_kept", [pytest.param(None, id="all states"), pytest.param(32, id="a few states")])
+def test_machine_code_and_text_agree_for_long(states_kept: int | None) -> None:
     """Until the mix is learnt, prices are renewed, states are forgotten, and nodes are short of everything."""
-    nodes = [a_node(f"n{i}", ("mps", "mps")) for i in range(4)]
-    listed = [without_gpu(f"l{i}", f"n{i}", "15", memory="63Gi" if i else "0") for i in range(3)]
+    modes = (("mps",) * 8, ("mps", "mps"), ("mps", "mps"))
+    nodes = [a_node(f"n{i}", m) for i, m in enumerate(modes)] + [a_node("n3", modes[1], model="a40")]
+    short = [("0", "15"), ("63Gi", "1"), ("63Gi", "15")]
+    listed = [without_gpu(f"l{i}", f"n{i}", cpu, memory=memory) for i, (memory, cpu) in enumerate(short)]
+    alike: list[Any] = [("put", "n1", ASKS[0], "blue"), ("put", "n2", ASKS[0], "red")]
     shares: list[Any] = [("place", ASKS[0], (1,), "1", tenant) for tenant in ("blue", "red", "blue", "red", "blue")]
-    pairs: list[Any] = [("place", ASKS[4], (2,), "4", "blue"), ("other", 3, "1"), ("leave", 2)] * 8
-    again: list[Any] = [("again", nodes[0])]
-    agree(nodes, [*shares, ("list", listed), *shares, ("list", []), *pairs, *again, *shares * 2], states_kept=64)
+    pairs: list[Any] = [("place", ASKS[4], (2,), "4", "blue"), ("other", 3, "1"), ("leave", 2)] * 4
+    again: list[Any] = [("again", nodes[0]), *(("other", i % 4, "500m") for i in range(12))]
+    sizes: list[Any] = [
+        ("place", {"mode": "mps", "compute": str(pct)}, (1,), "500m", "blue") for pct in (60, 50, 40, 20, 10, 70, 30)
+    ]
+    events = [*alike, *shares, ("list", listed), *shares, ("list", []), *pairs, *again, *shares * 5, ("list", listed)]
+    agree(nodes, [*events, *pairs, ("list", []), *sizes * 2], states_kept)
+
+
+@given(st.lists(st.integers(0, 1000), min_size=8, max_size=8))
+def test_gpus_are_sorted_by_what_is_free(free: list[int]) -> None:
+    for sort in (states.sort_descending, interpreted("states").sort_descending):
+        gpus = np.array(free)
+        sort(gpus)
+        assert gpus.tolist() == sorted(free, reverse=True)
 
 
 def agree(nodes: Sequence[Json], events: Sequence[Any], states_kept: int | None = None) -> None:
@@ -164,17 +183,20 @@ def answers(ledger: Ledger) -> list[list[tuple[str, int]]]:
     return [score_nodes(ledger, demand_of(one), ledger.nodes(), NOW_S) for one in PROBES]
 
 
-@pytest.mark.parametrize("forgets", ["states", "scores", "changes"])
+@pytest.mark.parametrize("forgets", ["states", "scores", "changes", "all"])
 def test_what_is_forgotten_is_computed_again(forgets: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = answers(filled())
     if forgets == "states":
-        monkeypatch.setattr(states, "LEAST_CAPACITY", 64)
+        monkeypatch.setattr(states, "LEAST_CAPACITY", 32)
         monkeypatch.setattr(states, "STATES_PER_NODE", 0)
     if forgets == "scores":
         monkeypatch.setattr(desks, "MAX_SCORED", 1)
     ledger = filled()
     if forgets == "changes":
         ledger.fleet.clock += 1 << 13
+    if forgets == "all":
+        assert isinstance(ledger.node_scorer, Desk)
+        ledger.node_scorer.forget()
     assert answers(ledger) == answers(ledger) == expected
 
 
