@@ -5,13 +5,13 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from extender.placement.spr.states import States, forget_states, new_states, state_of_node
 from sim.packing.cluster import Cluster, Requests, empty_cluster, place, requests_of
 from sim.packing.fragmentation import TYPICAL_COVERAGE, TypicalPods, fragmentation_milli, typical_pods
 from sim.packing.jit import compiled
 from sim.packing.metrics import work_pct
 from sim.packing.mix import mix_of_counts
 from sim.packing.model import Experiment, FloatArray, IntArray, Placement
-from sim.packing.states import States, forget_states, new_states, state_of_node
 
 ARRIVED_PCT: Final = np.arange(131)  # the demand at which a curve is read
 
