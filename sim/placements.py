@@ -14,7 +14,7 @@ from extender.placement.allocation import ALLOCATION, Allocation, AllocationErro
 from extender.placement.demand import Demand, DemandError
 from extender.placement.holding import mapping
 from extender.placement.model import INVENTORY
-from extender.verbs import Filtered
+from extender.verbs import Filtered, score_nodes
 from sim.cluster.kubescheduler import best_nodes
 from sim.recorded import BindAsked, FilterAsked, Happened, NodeSeen, PodGone, PodSeen
 
@@ -71,6 +71,7 @@ class _Today:
     ledger: Ledger = field(default_factory=lambda: Ledger(stale_after_s=inf))
     demands: dict[str, Demand] = field(default_factory=dict)
     nodes: dict[str, list[str] | Filtered] = field(default_factory=dict)
+    scores: dict[str, dict[str, int]] = field(default_factory=dict)  #: the extender's, of those nodes
     chosen: dict[str, Allocation | Refusal] = field(default_factory=dict)
     places: list[Place] = field(default_factory=list)
     differences: list[Misplaced] = field(default_factory=list)
@@ -99,7 +100,7 @@ class _Today:
 
     def gone(self, gone: PodGone) -> None:
         self.ledger.drop_pod(gone.uid)
-        for known in (self.demands, self.nodes, self.chosen):
+        for known in (self.demands, self.nodes, self.scores, self.chosen):
             known.pop(gone.uid, None)
 
     def filter(self, asked: FilterAsked) -> None:
@@ -107,6 +108,7 @@ class _Today:
         if demand is not None:
             self.ledger.forget(asked.uid)  # an attempt before this one, which came to nothing
             self.nodes[asked.uid] = best_nodes(self.ledger, demand, asked.nodes, asked.at_s)
+            self.scores[asked.uid] = dict(score_nodes(self.ledger, demand, asked.nodes, asked.at_s))
 
     def bind(self, asked: BindAsked) -> None:
         demand = self.demands.get(asked.uid)
@@ -117,7 +119,11 @@ class _Today:
             why = {**nodes.failed, **nodes.unresolvable}.get(asked.node, "not asked about it")
             self.differences.append(Misplaced(asked.at_s, demand.key, asked.node, f"none ({asked.node}: {why})"))
         elif asked.node not in nodes:
-            self.differences.append(Misplaced(asked.at_s, demand.key, asked.node, " or ".join(nodes)))
+            scores = self.scores[asked.uid]
+            today = (
+                f"{' or '.join(nodes)} (score {scores[nodes[0]]}, {asked.node} {scores.get(asked.node, 'not asked')})"
+            )
+            self.differences.append(Misplaced(asked.at_s, demand.key, asked.node, today))
         self.chosen[asked.uid] = self.ledger.assume(asked.uid, demand.key, demand, asked.node, asked.at_s)
 
     def _compare(

@@ -76,7 +76,7 @@ def test_a_worse_node_is_told_and_what_follows_is_compared_there() -> None:
     assert isinstance(record, PodSeen)
     found = placements([*happened, PodSeen(5.0, shown), asked, BindAsked(5.0, "uid-second", "b"), record])
     assert found is not None
-    assert [(d.pod, d.recorded, d.today) for d in found.differences] == [("default/second", "b", "a")]
+    assert [(d.pod, d.recorded, d.today) for d in found.differences] == [("default/second", "b", "a (score 10, b 9)")]
     assert len(found.places) == 2
 
 
