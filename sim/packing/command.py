@@ -61,6 +61,22 @@ _Fixed = Annotated[
         min=0, help="MIG: so many pods, all waiting at once, that never leave, against the fewest GPUs; 0: a stream."
     ),
 ]
+_Scorers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B,…",
+        help=f"Policies; the others are compared with the first. {TRACE_SCORERS}; MIG: {MIG_SCORERS}.",
+    ),
+]
+_Seeds = Annotated[
+    str | None,
+    typer.Option(
+        metavar="42-51", help=f"Ranges and numbers; each seed is another draw. {TRACE_SEEDS}; MIG: {MIG_SEEDS}."
+    ),
+]
+_Json = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Write every experiment as JSON; - is stdout, without the table.")
+]
 _Bound = Annotated[
     bool,
     typer.Option(
@@ -96,22 +112,9 @@ def pack(
     model: _Model = "a100-80",
     load: _Load = None,
     fixed: _Fixed = 0,
-    scorers: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A,B,…",
-            help=f"Policies; the others are compared with the first. {TRACE_SCORERS}; MIG: {MIG_SCORERS}.",
-        ),
-    ] = None,
-    seeds: Annotated[
-        str | None,
-        typer.Option(
-            metavar="42-51", help=f"Ranges and numbers; each seed is another draw. {TRACE_SEEDS}; MIG: {MIG_SEEDS}."
-        ),
-    ] = None,
-    json: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write every experiment as JSON; - is stdout, without the table.")
-    ] = None,
+    scorers: _Scorers = None,
+    seeds: _Seeds = None,
+    json: _Json = None,
     bound: _Bound = False,
     html: _Html = None,
 ) -> None:
