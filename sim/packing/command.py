@@ -68,6 +68,15 @@ _Scorers = Annotated[
         help=f"Policies; the others are compared with the first. {TRACE_SCORERS}; MIG: {MIG_SCORERS}.",
     ),
 ]
+_Seeds = Annotated[
+    str | None,
+    typer.Option(
+        metavar="42-51", help=f"Ranges and numbers; each seed is another draw. {TRACE_SEEDS}; MIG: {MIG_SEEDS}."
+    ),
+]
+_Json = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Write every experiment as JSON; - is stdout, without the table.")
+]
 _Bound = Annotated[
     bool,
     typer.Option(
@@ -104,15 +113,8 @@ def pack(
     load: _Load = None,
     fixed: _Fixed = 0,
     scorers: _Scorers = None,
-    seeds: Annotated[
-        str | None,
-        typer.Option(
-            metavar="42-51", help=f"Ranges and numbers; each seed is another draw. {TRACE_SEEDS}; MIG: {MIG_SEEDS}."
-        ),
-    ] = None,
-    json: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write every experiment as JSON; - is stdout, without the table.")
-    ] = None,
+    seeds: _Seeds = None,
+    json: _Json = None,
     bound: _Bound = False,
     html: _Html = None,
 ) -> None:
