@@ -2,21 +2,25 @@
 
 A replica that is asked for now serves one lead time later. With a hold of W seconds, what is ready at any time is the
 headroom times the highest demand between W and one lead time ago. So every moment of the past says how much headroom
-would have been enough then: demand / held demand. The headroom is the quantile of that ratio, weighted by demand, which
-lets the share of demand through that may be late; no distribution and no season is assumed, and what is learnt includes
-the effect of the hold itself. Of several holds, the one that would have cost least is taken.
+would have been enough then: demand / held demand. Of all headrooms and holds, and of demand held as means over 60 s or
+as peaks over 30 s, those are taken that would have cost least in the last days, replicas and late work together, at a
+price of late work. No distribution and no season is assumed, and what is learnt includes the effect of the hold itself.
 
-What is known is a function of the last `HISTORY_H` hours and of nothing older, aligned to whole hours: two scalers that
-have read the same for so long give the same answer.
+The price is what a budget of late requests over `BUDGET_H` hours makes it: it rises with what was late beyond the
+budget, and falls with what was left of it.
+
+What is known is a function of the last `BUDGET_H` hours and of nothing older (of demand: of `HISTORY_H`), aligned to
+whole hours: two scalers that have read the same for so long give the same answer.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import exp, floor, log
 from typing import Final
 
 HISTORY_H: Final = 48
+BUDGET_H: Final = 168
 HOUR_S: Final = 3600
 HOLDS: Final = (1.0, 1.6, 2.5, 4.0, 6.0, 10.0)
 """Holds that are compared, in lead times."""
@@ -28,6 +32,9 @@ LONGEST_HOLD_S: Final = 6000.0
 METRIC_AGE_S: Final = 30.0
 """What is seen is so old on average: scrape, rule and poll."""
 
+SETTLING_S: Final = 60.0
+"""After the first observation: before, a mean over 60 s may reach back to when there was nothing to see."""
+
 BIN: Final = 0.04
 """Width of a bin of the ratio's logarithm: headrooms are told apart to 4 %."""
 
@@ -35,17 +42,30 @@ LEAST: Final = 0.5
 MOST: Final = 20.0
 """A headroom is never outside of these, whatever was seen."""
 
-REVIEW_S: Final = 300
+LOWEST: Final = floor(log(LEAST) / BIN)
+HIGHEST: Final = floor(log(MOST) / BIN)
+TIMES: Final = {step: min(MOST, exp(BIN * (step + 1))) for step in range(LOWEST, HIGHEST + 1)}
+"""Upper end of each bin."""
+
+REVIEW_S: Final = 900
 LEARNING_H: Final = 6
-PRIOR: Final = 1.4
+PRIOR: Final = 2.0
 """Before `LEARNING_H` hours are known: at least this, and at least the highest ratio that was ever seen."""
 
-LET_THROUGH: Final = 0.45
-"""Share of demand above what would be ready, in parts of the share that may be late: when too little is ready, what
-comes after waits as well."""
+PRICE: Final = 0.24
+"""Of late work, in replica-seconds for a second of it, times the share that may be late, while the budget is kept."""
 
-AIM: Final = 0.8
-"""Late requests of the last day that are aimed at, in parts of the share that may be late."""
+AIM: Final = 0.75
+"""The budget, in parts of the share that may be late."""
+
+GAIN_PER_DAY: Final = 1.0
+"""The price's logarithm for a day's budget that was overspent, or left."""
+
+SWING: Final = 1.4
+"""The price's logarithm moves by no more: to a fourth, or four times as much."""
+
+OPTIONS: Final = 2 * len(HOLDS)
+"""Each hold of the means over 60 s, and then of the peaks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,38 +85,45 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Hour:
-    """Of one hour: sums over its observations, by hold where there are several."""
+    """Of one hour: sums over its observations. `held` and `ratios`: by option (`OPTIONS`)."""
 
     number: int
     demand: float = 0.0
-    held: tuple[float, ...] = (0.0,) * len(HOLDS)
-    ratios: tuple[Mapping[int, float], ...] = ({},) * len(HOLDS)
+    held: tuple[float, ...] = (0.0,) * OPTIONS
+    ratios: tuple[Mapping[int, float], ...] = ({},) * OPTIONS
     arrived: float = 0.0
     late: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Headroom:
-    """`times`: the demand; `hold_s`: how long the highest demand stands."""
+    """`times`: the demand; `hold_s`: how long the highest demand stands; `peaks`: the highest of the means over 30 s."""
 
     times: float = PRIOR
     hold_s: float = 2.5 * SHORTEST_LEAD_S
+    peaks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Learnt:
-    """What is remembered from observation to observation; immutable. `at_s`, `slow`: the latest, oldest first."""
+    """What is remembered from observation to observation; immutable. `at_s`, `slow`, `fast`: oldest first.
+
+    `hours`: oldest first, the latest one still grows. `past`: sums over those before it that lie in `HISTORY_H`.
+    """
 
     at_s: tuple[float, ...] = ()
     slow: tuple[float, ...] = ()
+    fast: tuple[float, ...] = ()
     hours: tuple[Hour, ...] = ()
+    past: Hour = field(default=Hour(0))
     headroom: Headroom = Headroom()
     reviewed_s: float | None = None
+    since_s: float = 0.0
 
-    def highest(self, since_s: float, until_s: float) -> float | None:
+    def highest(self, since_s: float, until_s: float, *, peaks: bool = False) -> float | None:
         """Highest demand between two instants; None where nothing was observed."""
         first, last = bisect_left(self.at_s, since_s), bisect_right(self.at_s, until_s)
-        return max(self.slow[first:last], default=None)
+        return max((self.fast if peaks else self.slow)[first:last], default=None)
 
     @property
     def known_s(self) -> float:
@@ -121,74 +148,112 @@ def learn(learnt: Learnt, seen: Observed, *, cold_start_s: float, late_share: fl
         return learnt
     lead_s = cold_start_s + METRIC_AGE_S
     keep = bisect_left(learnt.at_s, seen.at_s - LONGEST_HOLD_S - lead_s)
-    learnt = replace(learnt, at_s=(*learnt.at_s[keep:], seen.at_s), slow=(*learnt.slow[keep:], max(0.0, seen.slow)))
     number = floor(seen.at_s / HOUR_S)
-    hours = tuple(hour for hour in learnt.hours if number - HISTORY_H < hour.number <= number)
-    latest = hours[-1] if hours and hours[-1].number == number else Hour(number)
-    before = hours[:-1] if hours and hours[-1].number == number else hours
-    learnt = replace(learnt, hours=(*before, _counted(latest, learnt, seen, cold_start_s, lead_s)))
+    hours, past = learnt.hours, learnt.past
+    if not hours or hours[-1].number != number:
+        hours = (*(_aged(hour, number) for hour in hours if number - BUDGET_H < hour.number), Hour(number))
+        past = _sum(hours[:-1])
+    learnt = Learnt(
+        at_s=(*learnt.at_s[keep:], seen.at_s),
+        slow=(*learnt.slow[keep:], max(0.0, seen.slow)),
+        fast=(*learnt.fast[keep:], max(0.0, seen.fast)),
+        hours=hours,
+        past=past,
+        headroom=learnt.headroom,
+        reviewed_s=learnt.reviewed_s,
+        since_s=learnt.since_s if learnt.at_s else seen.at_s,
+    )
+    latest = _counted(hours[-1], learnt, seen, cold_start_s, lead_s)
+    learnt = replace(learnt, hours=(*hours[:-1], latest))
     if learnt.reviewed_s is None or floor(seen.at_s / REVIEW_S) > floor(learnt.reviewed_s / REVIEW_S):
-        learnt = replace(learnt, headroom=_reviewed(learnt.hours, cold_start_s, late_share), reviewed_s=seen.at_s)
+        learnt = replace(learnt, headroom=_reviewed(learnt, cold_start_s, late_share), reviewed_s=seen.at_s)
     return learnt
 
 
-def _counted(hour: Hour, learnt: Learnt, seen: Observed, cold_start_s: float, lead_s: float) -> Hour:
-    """`hour` with what this moment says of each hold; nothing, as long as no demand is known from a lead time ago."""
-    hour = replace(hour, arrived=hour.arrived + seen.arrived, late=hour.late + seen.late)
-    until = bisect_right(learnt.at_s, seen.at_s - lead_s)
-    if until == 0 or seen.fast <= 0.0:
+def _aged(hour: Hour, number: int) -> Hour:
+    """`hour`, as it is remembered in the hour `number`: of the older ones only what counts for the budget."""
+    if number - HISTORY_H < hour.number or hour.demand == 0.0:
         return hour
-    held: list[float] = []
+    return Hour(hour.number, arrived=hour.arrived, late=hour.late)
+
+
+def _sum(hours: Sequence[Hour]) -> Hour:
+    """All of them as one."""
     ratios: list[Mapping[int, float]] = []
-    highest, since = 0.0, until
-    for i, hold_s in enumerate(holds_s(cold_start_s)):
-        reach_s = max(hold_s - cold_start_s, 0.0)
-        first = min(until - 1, bisect_left(learnt.at_s, seen.at_s - lead_s - reach_s))
-        highest = max(highest, *learnt.slow[first:since]) if first < since else highest
-        since = min(since, first)
+    for option in range(OPTIONS):
+        sums: dict[int, float] = {}
+        for hour in hours:
+            for step, demand in hour.ratios[option].items():
+                sums[step] = sums.get(step, 0.0) + demand
+        ratios.append(sums)
+    held = tuple(sum(column) for column in zip(*(hour.held for hour in hours), strict=True)) or Hour(0).held
+    arrived, late = sum(hour.arrived for hour in hours), sum(hour.late for hour in hours)
+    return Hour(len(hours), sum(hour.demand for hour in hours), held, tuple(ratios), arrived, late)
+
+
+def _counted(hour: Hour, learnt: Learnt, seen: Observed, cold_start_s: float, lead_s: float) -> Hour:
+    """`hour` with what this moment says of each option; nothing, as long as no demand is known from a lead time ago."""
+    arrived, late = hour.arrived + seen.arrived, hour.late + seen.late
+    until_s = seen.at_s - lead_s
+    if until_s < learnt.since_s + SETTLING_S or seen.fast <= 0.0:
+        return replace(hour, arrived=arrived, late=late)
+    until = bisect_right(learnt.at_s, until_s)
+    firsts = [
+        min(until - 1, bisect_left(learnt.at_s, until_s - max(hold_s - cold_start_s, 0.0)))
+        for hold_s in holds_s(cold_start_s)
+    ]
+    held = [highest for values in (learnt.slow, learnt.fast) for highest in _highest(values, firsts, until)]
+    ratios: list[Mapping[int, float]] = []
+    for before, highest in zip(hour.ratios, held, strict=True):
         step = _bin(seen.fast, highest)
-        ratios.append({**hour.ratios[i], step: hour.ratios[i].get(step, 0.0) + seen.fast})
-        held.append(hour.held[i] + highest)
-    return replace(hour, demand=hour.demand + seen.fast, held=tuple(held), ratios=tuple(ratios))
+        ratios.append({**before, step: before.get(step, 0.0) + seen.fast})
+    sums = tuple(before + highest for before, highest in zip(hour.held, held, strict=True))
+    return Hour(hour.number, hour.demand + seen.fast, sums, tuple(ratios), arrived, late)
+
+
+def _highest(values: Sequence[float], firsts: Iterable[int], until: int) -> Iterable[float]:
+    """Of `values` from each of `firsts` (descending) to before `until`."""
+    highest = 0.0
+    for first in firsts:
+        if first < until:
+            highest = max(highest, *values[first:until])
+            until = first
+        yield highest
 
 
 def _bin(demand: float, held: float) -> int:
-    ratio = min(max(demand / held if held > 0.0 else MOST, LEAST), MOST)
-    return floor(log(ratio) / BIN)
+    if held <= 0.0 or demand >= MOST * held:
+        return HIGHEST
+    ratio = demand / held
+    return floor(log(ratio) / BIN) if ratio > LEAST else LOWEST
 
 
-def _reviewed(hours: tuple[Hour, ...], cold_start_s: float, late_share: float) -> Headroom:
-    """The cheapest pair of hold and headroom that would have been enough."""
-    demand = sum(hour.demand for hour in hours)
-    options = [
-        (_enough(hours, i, _let_through(hours, late_share) * demand), sum(hour.held[i] for hour in hours), hold_s)
-        for i, hold_s in enumerate(holds_s(cold_start_s))
-    ]
-    times, _, hold_s = min(options, key=lambda option: option[0] * option[1])
-    if len(hours) <= LEARNING_H:
-        return Headroom(max(times, PRIOR), options[2][2])
-    return Headroom(times, hold_s)
+def _reviewed(learnt: Learnt, cold_start_s: float, late_share: float) -> Headroom:
+    """The headroom, hold and kind of demand that would have cost least; while little is known, nothing is given up."""
+    known = _sum((learnt.past, learnt.hours[-1]))
+    holds = holds_s(cold_start_s)
+    if len(learnt.hours) <= LEARNING_H:
+        return Headroom(max(PRIOR, TIMES[max(known.ratios[-1], default=LOWEST)]), holds[-1], peaks=True)
+    price = _price(learnt.hours, late_share)
+    costs = [(*_cheapest(known.ratios[option], known.held[option], price), option) for option in range(OPTIONS)]
+    _, times, option = min(costs)
+    return Headroom(times, holds[option % len(holds)], peaks=option >= len(holds))
 
 
-def _let_through(hours: tuple[Hour, ...], late_share: float) -> float:
-    """Less where the last day had more late requests than are aimed at, up to e squared times; more where fewer."""
-    if len(hours) <= LEARNING_H:
-        return 0.0
-    arrived, late = (sum(getattr(hour, name) for hour in hours[-24:]) for name in ("arrived", "late"))
-    burn = late / arrived / (AIM * late_share) if arrived > 0.0 else 1.0
-    return LET_THROUGH * late_share * exp(max(-2.0, 1.0 - burn))
+def _price(hours: Sequence[Hour], late_share: float) -> float:
+    """Of late work, by what of the budget was spent; where nothing is known of that, as if it had been kept."""
+    arrived, late = sum(hour.arrived for hour in hours), sum(hour.late for hour in hours)
+    over = late / arrived / (AIM * late_share) - 1.0 if arrived > 0.0 else 0.0
+    days = len(hours) * HOUR_S / 86_400
+    return PRICE / late_share * exp(min(SWING, max(-SWING, GAIN_PER_DAY * days * over)))
 
 
-def _enough(hours: tuple[Hour, ...], hold: int, through: float) -> float:
-    """The headroom above which no more than `through` of the demand was."""
-    sums: dict[int, float] = {}
-    for hour in hours:
-        for step, demand in hour.ratios[hold].items():
-            sums[step] = sums.get(step, 0.0) + demand
-    above = 0.0
-    for step in sorted(sums, reverse=True):
-        if above + sums[step] > through:
-            part = (through - above) / sums[step]  # evenly within the bin
-            return min(MOST, max(LEAST, exp(BIN * (step + 1 - part))))
-        above += sums[step]
-    return PRIOR
+def _cheapest(ratios: Mapping[int, float], held: float, price: float) -> tuple[float, float]:
+    """The least cost and its headroom, of those that would have been enough up to some bin."""
+    least, headroom, above = float("inf"), PRIOR, 0.0
+    for step in sorted(ratios, reverse=True):
+        cost = TIMES[step] * held + price * above
+        if cost < least:
+            least, headroom = cost, TIMES[step]
+        above += ratios[step]
+    return least, headroom
