@@ -22,7 +22,7 @@ def shares(*milli: int, cpu: int = 0, memory: int = 0, mask: int = ANY) -> list[
 def test_no_policy_exceeds_it(experiment: Experiment) -> None:
     bound = bound_100_pct(experiment)
     assert 0 <= bound <= 100 + 1e-6
-    for scorer in ("spr", "fgd"):
+    for scorer in ("best_fit", "first_fit"):
         assert run_experiment(experiment, scorer, 0).outcome.allocation_100_pct <= bound + 1e-6
 
 
