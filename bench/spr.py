@@ -1,7 +1,7 @@
 """Decisions of the extender by scarcity-priced rollout: filter and prioritize, from bytes to bytes, on shared GPUs."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from statistics import median
 from time import perf_counter
 from typing import Any, Final
@@ -10,6 +10,7 @@ import numpy as np
 
 from bench.verbs import pod
 from extender.ledger import Ledger
+from extender.placement.allocation import ALLOCATION, Allocation
 from extender.placement.demand import Demand
 from extender.placement.model import INVENTORY
 from extender.placement.spr.desk import Desk
@@ -20,8 +21,9 @@ from extender.wire import decode_args, encode_filter, encode_scores
 Row = tuple[str, float, str]
 NODES: Final = 5_000
 GPUS: Final = 8
+SAMPLE: Final = 500
 LOADS: Final = (0.5, 0.9)
-CALLS: Final = 40
+CALLS: Final = 25
 NOW_S: Final = 1_000.0
 #: What arrives: parts of a GPU as in openb, whole GPUs, whole nodes; each with milli-GPU and weight.
 ARRIVING: Final = (
@@ -57,23 +59,44 @@ def node(name: str) -> dict[str, Any]:
 
 
 def filled(share: float) -> Ledger:
-    """Pods on random nodes where they fit, so that few nodes are in the same state."""
+    """SAMPLE nodes on which pods were placed at random where they fit, and as many copies of them as make NODES."""
     rng = np.random.default_rng(7)
-    ledger = Ledger(scorer="spr")
+    weights = np.array([kind[3] for kind in ARRIVING])
+    sample = Ledger(scorer="first-fit")
     names = [f"node-{i:04}" for i in range(NODES)]
+    for name in names[:SAMPLE]:
+        sample.put_node_object(node(name))
+        sample.heartbeat(name, NOW_S)
+    left, uid = SAMPLE * GPUS * 1000 * share, 0
+    pods: dict[str, list[dict[str, Any]]] = {name: [] for name in names[:SAMPLE]}
+    while left > 0:
+        kind = ARRIVING[int(rng.choice(len(ARRIVING), p=weights / weights.sum()))]
+        made = a_pod(f"pod-{uid}", kind, int(rng.integers(1, 9)))
+        demand, name = Demand.of(made), names[int(rng.integers(SAMPLE))]
+        assert demand is not None
+        chosen = sample.assume(demand.uid, demand.key, demand, name, NOW_S)
+        if isinstance(chosen, Allocation):
+            made["metadata"]["annotations"][ALLOCATION] = chosen.encode()
+            pods[name].append(made)
+            left -= kind[2]
+        uid += 1
+    ledger = Ledger(scorer="spr")
     for name in names:
         ledger.put_node_object(node(name))
         ledger.heartbeat(name, NOW_S)
-    weights = np.array([kind[3] for kind in ARRIVING])
-    left, uid = NODES * GPUS * 1000 * share, 0
-    while left > 0:
-        kind = ARRIVING[int(rng.choice(len(ARRIVING), p=weights / weights.sum()))]
-        demand = Demand.of(a_pod(f"pod-{uid}", kind, int(rng.integers(1, 9))))
-        assert demand is not None
-        chosen = ledger.assume(demand.uid, demand.key, demand, names[int(rng.integers(NODES))], NOW_S)
-        left -= kind[2] if hasattr(chosen, "grants") else 0
-        uid += 1
+    ledger.replace_pods(copies(names, pods), NOW_S)
     return ledger
+
+
+def copies(names: list[str], pods: dict[str, list[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+    """Of the pods of the sample's nodes, one set for each node."""
+    for i, name in enumerate(names):
+        like = names[i % SAMPLE]
+        for one in pods[like]:
+            meta = one["metadata"]
+            grants = meta["annotations"][ALLOCATION].replace(like, name)
+            named = {**meta, "uid": f"{meta['uid']}-{name}", "annotations": {**meta["annotations"], ALLOCATION: grants}}
+            yield {**one, "metadata": named, "spec": {**one["spec"], "nodeName": name}}
 
 
 def timed(ledger: Ledger, what: tuple[dict[str, str], int, int, int], disturb: Callable[[int], None]) -> list[float]:
