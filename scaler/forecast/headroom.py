@@ -2,9 +2,9 @@
 
 A replica that is asked for now serves one lead time later. With a hold of W seconds, what is ready at any time is the
 headroom times the highest demand between W and one lead time ago. So every moment of the past says how much headroom
-would have been enough then: demand / held demand. Of all headrooms and holds, and of demand held as means over 60 s or
-as peaks over 30 s, those are taken that would have cost least in the last days, replicas and late work together, at a
-price of late work. No distribution and no season is assumed, and what is learnt includes the effect of the hold itself.
+would have been enough then: demand / held demand. Of all headrooms and holds, those are taken that would have cost
+least in the last days, replicas and late work together, at a price of late work. No distribution and no season is
+assumed, and what is learnt includes the effect of the hold itself.
 
 The price is what a budget of late requests over `BUDGET_H` hours makes it: it rises with what was late beyond the
 budget, and falls with what was left of it.
@@ -32,9 +32,6 @@ LONGEST_HOLD_S: Final = 6000.0
 METRIC_AGE_S: Final = 30.0
 """What is seen is so old on average: scrape, rule and poll."""
 
-SETTLING_S: Final = 60.0
-"""After the first observation: before, a mean over 60 s may reach back to when there was nothing to see."""
-
 BIN: Final = 0.04
 """Width of a bin of the ratio's logarithm: headrooms are told apart to 4 %."""
 
@@ -55,7 +52,7 @@ PRIOR: Final = 2.0
 PRICE: Final = 0.24
 """Of late work, in replica-seconds for a second of it, times the share that may be late, while the budget is kept."""
 
-AIM: Final = 0.75
+AIM: Final = 0.65
 """The budget, in parts of the share that may be late."""
 
 GAIN_PER_DAY: Final = 1.0
@@ -63,9 +60,6 @@ GAIN_PER_DAY: Final = 1.0
 
 SWING: Final = 1.4
 """The price's logarithm moves by no more: to a fourth, or four times as much."""
-
-OPTIONS: Final = 2 * len(HOLDS)
-"""Each hold of the means over 60 s, and then of the peaks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,45 +79,42 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Hour:
-    """Of one hour: sums over its observations. `held` and `ratios`: by option (`OPTIONS`)."""
+    """Of one hour: sums over its observations. `held` and `ratios`: by hold (`HOLDS`)."""
 
     number: int
     demand: float = 0.0
-    held: tuple[float, ...] = (0.0,) * OPTIONS
-    ratios: tuple[Mapping[int, float], ...] = ({},) * OPTIONS
+    held: tuple[float, ...] = (0.0,) * len(HOLDS)
+    ratios: tuple[Mapping[int, float], ...] = ({},) * len(HOLDS)
     arrived: float = 0.0
     late: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Headroom:
-    """`times`: the demand; `hold_s`: how long the highest demand stands; `peaks`: the highest of the means over 30 s."""
+    """`times`: the demand; `hold_s`: how long the highest demand stands."""
 
     times: float = PRIOR
     hold_s: float = 2.5 * SHORTEST_LEAD_S
-    peaks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Learnt:
-    """What is remembered from observation to observation; immutable. `at_s`, `slow`, `fast`: oldest first.
+    """What is remembered from observation to observation; immutable. `at_s`, `slow`: the latest, oldest first.
 
     `hours`: oldest first, the latest one still grows. `past`: sums over those before it that lie in `HISTORY_H`.
     """
 
     at_s: tuple[float, ...] = ()
     slow: tuple[float, ...] = ()
-    fast: tuple[float, ...] = ()
     hours: tuple[Hour, ...] = ()
     past: Hour = field(default=Hour(0))
     headroom: Headroom = Headroom()
     reviewed_s: float | None = None
-    since_s: float = 0.0
 
-    def highest(self, since_s: float, until_s: float, *, peaks: bool = False) -> float | None:
+    def highest(self, since_s: float, until_s: float) -> float | None:
         """Highest demand between two instants; None where nothing was observed."""
         first, last = bisect_left(self.at_s, since_s), bisect_right(self.at_s, until_s)
-        return max((self.fast if peaks else self.slow)[first:last], default=None)
+        return max(self.slow[first:last], default=None)
 
     @property
     def known_s(self) -> float:
@@ -156,16 +147,15 @@ def learn(learnt: Learnt, seen: Observed, *, cold_start_s: float, late_share: fl
     learnt = Learnt(
         at_s=(*learnt.at_s[keep:], seen.at_s),
         slow=(*learnt.slow[keep:], max(0.0, seen.slow)),
-        fast=(*learnt.fast[keep:], max(0.0, seen.fast)),
         hours=hours,
         past=past,
         headroom=learnt.headroom,
         reviewed_s=learnt.reviewed_s,
-        since_s=learnt.since_s if learnt.at_s else seen.at_s,
     )
     latest = _counted(hours[-1], learnt, seen, cold_start_s, lead_s)
     learnt = replace(learnt, hours=(*hours[:-1], latest))
-    if learnt.reviewed_s is None or floor(seen.at_s / REVIEW_S) > floor(learnt.reviewed_s / REVIEW_S):
+    is_learning = len(learnt.hours) <= LEARNING_H
+    if is_learning or floor(seen.at_s / REVIEW_S) > floor((learnt.reviewed_s or 0.0) / REVIEW_S):
         learnt = replace(learnt, headroom=_reviewed(learnt, cold_start_s, late_share), reviewed_s=seen.at_s)
     return learnt
 
@@ -180,10 +170,10 @@ def _aged(hour: Hour, number: int) -> Hour:
 def _sum(hours: Sequence[Hour]) -> Hour:
     """All of them as one."""
     ratios: list[Mapping[int, float]] = []
-    for option in range(OPTIONS):
+    for hold in range(len(HOLDS)):
         sums: dict[int, float] = {}
         for hour in hours:
-            for step, demand in hour.ratios[option].items():
+            for step, demand in hour.ratios[hold].items():
                 sums[step] = sums.get(step, 0.0) + demand
         ratios.append(sums)
     held = tuple(sum(column) for column in zip(*(hour.held for hour in hours), strict=True)) or Hour(0).held
@@ -192,17 +182,17 @@ def _sum(hours: Sequence[Hour]) -> Hour:
 
 
 def _counted(hour: Hour, learnt: Learnt, seen: Observed, cold_start_s: float, lead_s: float) -> Hour:
-    """`hour` with what this moment says of each option; nothing, as long as no demand is known from a lead time ago."""
+    """`hour` with what this moment says of each hold; nothing, as long as no demand is known from a lead time ago."""
     arrived, late = hour.arrived + seen.arrived, hour.late + seen.late
     until_s = seen.at_s - lead_s
-    if until_s < learnt.since_s + SETTLING_S or seen.fast <= 0.0:
-        return replace(hour, arrived=arrived, late=late)
     until = bisect_right(learnt.at_s, until_s)
+    if until == 0 or seen.fast <= 0.0:
+        return replace(hour, arrived=arrived, late=late)
     firsts = [
         min(until - 1, bisect_left(learnt.at_s, until_s - max(hold_s - cold_start_s, 0.0)))
         for hold_s in holds_s(cold_start_s)
     ]
-    held = [highest for values in (learnt.slow, learnt.fast) for highest in _highest(values, firsts, until)]
+    held = tuple(_highest(learnt.slow, firsts, until))
     ratios: list[Mapping[int, float]] = []
     for before, highest in zip(hour.ratios, held, strict=True):
         step = _bin(seen.fast, highest)
@@ -229,15 +219,18 @@ def _bin(demand: float, held: float) -> int:
 
 
 def _reviewed(learnt: Learnt, cold_start_s: float, late_share: float) -> Headroom:
-    """The headroom, hold and kind of demand that would have cost least; while little is known, nothing is given up."""
+    """The headroom and hold that would have cost least; while little is known, nothing is given up."""
     known = _sum((learnt.past, learnt.hours[-1]))
     holds = holds_s(cold_start_s)
     if len(learnt.hours) <= LEARNING_H:
-        return Headroom(max(PRIOR, TIMES[max(known.ratios[-1], default=LOWEST)]), holds[-1], peaks=True)
+        return Headroom(max(PRIOR, TIMES[max(known.ratios[-1], default=LOWEST)]), holds[-1])
     price = _price(learnt.hours, late_share)
-    costs = [(*_cheapest(known.ratios[option], known.held[option], price), option) for option in range(OPTIONS)]
-    _, times, option = min(costs)
-    return Headroom(times, holds[option % len(holds)], peaks=option >= len(holds))
+    costs = [
+        (*_cheapest(ratios, held, price), hold_s)
+        for ratios, held, hold_s in zip(known.ratios, known.held, holds, strict=True)
+    ]
+    _, times, hold_s = min(costs)
+    return Headroom(times, hold_s)
 
 
 def _price(hours: Sequence[Hour], late_share: float) -> float:

@@ -45,10 +45,10 @@ class Ahead:
     def recommend(self, seen: Observed, now: Pressure, learnt: Learnt) -> tuple[Recommendation, Learnt]:
         """What to have, and what to remember for the next time."""
         learnt = learn(learnt, seen, cold_start_s=self.cold_start_s, late_share=self.late_share)
-        hold_s, times, peaks = learnt.headroom.hold_s, learnt.headroom.times, learnt.headroom.peaks
-        highest = learnt.highest(seen.at_s - hold_s, seen.at_s, peaks=peaks) or 0.0
+        hold_s, times = learnt.headroom.hold_s, learnt.headroom.times
+        highest = learnt.highest(seen.at_s - hold_s, seen.at_s) or 0.0
         want = max(1, replicas_for(times * highest - ROUNDING, FULL))
-        why = f"{times:.3g} x {highest:.4g} replicas' demand, the highest{' 30 s' if peaks else ''} of {hold_s:g} s, {FULL:.0%} busy"
+        why = f"{times:.3g} x {highest:.4g} replicas' demand, the highest of {hold_s:g} s, {FULL:.0%} busy"
         steps = [Step(self.rule, now.current, want, why)]
 
         def at_least(rule: str, replicas: int, why: str) -> None:

@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaler.forecast.headroom import (
+    AIM,
+    BUDGET_H,
     HISTORY_H,
     LEAST,
     MOST,
@@ -24,12 +26,12 @@ CALM = Pressure(queued=0.0, running=0.0, backlog_s=0.0, current=10)
 POLICY = Ahead(cold_start_s=180.0, slots=128.0)
 
 
-def day(hours: float, jump: float, since_s: float = 0.0, late: float = 0.0) -> Iterator[Observed]:
+def day(hours: float, jump: float, since_s: float = 0.0, arrived: float = 0.0) -> Iterator[Observed]:
     """A demand of 10 that jumps to `jump` for ten minutes of every hour."""
     for i in range(int(hours * 3600 / TICK_S)):
         at_s = since_s + i * TICK_S
         demand = jump if at_s % 3600 < 600 else 10.0
-        yield Observed(at_s, demand, demand, arrived=100.0, late=late)
+        yield Observed(at_s, demand, demand, arrived)
 
 
 def after(seen: Iterator[Observed], learnt: Learnt = NOTHING_LEARNT) -> Learnt:
@@ -50,10 +52,30 @@ def test_in_the_first_hours_the_headroom_is_at_least_the_prior_and_the_highest_r
     assert after(day(3, 30.0)).headroom.times >= 2.9
 
 
-def test_more_late_requests_than_aimed_at_raise_the_headroom() -> None:
-    jumps = [Observed(i * TICK_S, 10.0, 10.0 + (i * 7919 % 100) / 10, arrived=100.0) for i in range(1440)]
-    late = [Observed(o.at_s, o.slow, o.fast, o.arrived, late=3.0) for o in jumps]
-    assert after(iter(late)).headroom.times > after(iter(jumps)).headroom.times
+def noisy(hours: int, late: float, since_s: float = 0.0, arrived: float = 100.0) -> Iterator[Observed]:
+    """A demand of 10 with peaks of up to 20: the higher, the rarer."""
+    for i in range(hours * 60):
+        yield Observed(since_s + i * TICK_S, 10.0, 10.0 + 10.0 * (i * 7919 % 1000 / 1000) ** 20, arrived, late)
+
+
+def test_more_late_requests_than_the_budget_allows_raise_the_headroom_and_fewer_lower_it() -> None:
+    kept = 100.0 * 0.01 * AIM
+    overspent, spent, left = (after(noisy(24, late)).headroom.times for late in (3.0, kept, 0.0))
+    assert overspent > spent > left
+
+
+def test_where_late_requests_are_not_measured_it_is_as_if_the_budget_were_kept() -> None:
+    kept = 100.0 * 0.01 * AIM
+    assert after(noisy(24, 0.0, arrived=0.0)).headroom == after(noisy(24, kept)).headroom
+
+
+def test_of_demand_older_than_the_history_only_what_was_late_counts() -> None:
+    calm = list(noisy(HISTORY_H + 1, 0.0, since_s=5 * 3600.0))
+    late = after(iter(calm), after(noisy(5, 20.0)))
+    on_time = after(iter(calm), after(noisy(5, 0.0)))
+    assert late.headroom.times > on_time.headroom.times
+    assert late.past.ratios == on_time.past.ratios
+    assert len(late.hours) == HISTORY_H + 6
 
 
 def test_two_that_have_read_the_same_for_the_whole_history_answer_the_same() -> None:
@@ -111,4 +133,4 @@ def test_whatever_was_seen_the_headroom_stays_within_its_clamps(
         learnt = learn(learnt, Observed(i * step_s, demand, demand), cold_start_s=cold_start_s, late_share=0.01)
     assert LEAST <= learnt.headroom.times <= MOST * 1.05
     assert learnt.headroom.hold_s in holds_s(cold_start_s)
-    assert len(learnt.hours) <= HISTORY_H
+    assert len(learnt.hours) <= BUDGET_H
