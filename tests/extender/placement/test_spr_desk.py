@@ -260,3 +260,21 @@ def test_after_a_restart_the_mix_is_what_is_bound() -> None:
     assert isinstance(new.node_scorer, Desk)
     assert new.node_scorer.wishes.arrived == 6
     assert max(score for _, score in prices(new, PROBES[0])) == 10
+
+
+def test_of_equally_good_gpus_the_one_with_most_free_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = interpreted("choice")
+    monkeypatch.setattr(plain, "potential", lambda *_: 7.0)
+    table, one = states.new_states(1), np.array([1])
+    scratch = plain.new_scratch(table, 2)
+    scratch.keys[:] = plain.key_of(np.array([900, 600]), np.array([400, 100]))
+    sight = plain.Sight(table, None, plain.Offers(one, one, one, one), plain.Wanted(0, 0, 1, apart=True), scratch)
+    with wrapping():
+        assert plain._best(sight, 0, 5.0) == (2.0, 0)
+
+
+def test_a_desk_that_knows_nothing_has_nothing_to_forget() -> None:
+    desk = ledger_of(a_node("n0", ("mps",))).node_scorer
+    assert isinstance(desk, Desk)
+    desk.forget()
+    assert desk.wishes.arrived == 0
