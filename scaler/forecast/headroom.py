@@ -46,7 +46,7 @@ TIMES: Final = {step: min(MOST, exp(BIN * (step + 1))) for step in range(LOWEST,
 
 REVIEW_S: Final = 900
 LEARNING_H: Final = 6
-PRIOR: Final = 2.0
+PRIOR: Final = 1.4
 """Before `LEARNING_H` hours are known: at least this, and at least the highest ratio that was ever seen."""
 
 PRICE: Final = 0.24

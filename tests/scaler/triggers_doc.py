@@ -81,13 +81,15 @@ triggers:
   numbers once, on one replica: prompts of one token's answer for the first, short prompts with all slots taken for
   the second. `slicewise scaler check` prints the demand with its parts.
 - **Answer** = headroom x the highest demand of a hold, at least what arrives now and what works off the queue in a
-  minute. Headroom and hold are the cheapest pair that would have been enough over the last 48 hours, but for
-  `lateShare` of the demand; with `firstTokenTarget`, more of it where requests were late in fact. Until more than six
-  hours are known, at least 1.4. Every step says its numbers.
+  minute. Headroom and hold are the pair that would have cost least over the last 48 hours, replicas and late work
+  together. With `firstTokenTarget` the price of late work rises with what was late beyond 0.65 of `lateShare` in the
+  last seven days, up to four times, and falls likewise. Until more than six hours are known, the headroom is at least
+  1.4 and the hold the longest. Every step says its numbers.
 - **State.** One instant a minute is learnt from. A new process reads the last two days from Prometheus at that step,
   four hours a query (in shorter stretches where many triggers ask), while it already answers; until it has caught up
   it does not lower. Two scalers that have read the same answer the same; with direct scrapes there is no past to
-  read, and they do so two days after the younger one began. Nothing is written anywhere.
+  read, and they do so two days after the younger one began. What was late before those two days is known only to who saw it: for
+  a week their prices may differ. Nothing is written anywhere.
 - **Not known.** Without tokens a minute teaches nothing and nothing is lowered; after 150 s of that, a whole hold has
   to be seen again before anything is lowered. Pods that are not seen make the demand a lower bound: it may raise.
 - **Zero** is answered when nothing arrives, waits or runs and the demand was below half a replica for a whole hold,
