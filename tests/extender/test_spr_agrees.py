@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from tests.extender.clusters import demand_of
 from tests.extender.objects import NOW_S
 from tests.extender.packing import KINDS, Lab, Pod, Room, experiment, gpus_of, name_of, node_object, pod_object
 
+pytestmark = pytest.mark.timeout(300)  # where no machine code is kept, it is made
 PODS = st.one_of(
     st.builds(
         Pod,
