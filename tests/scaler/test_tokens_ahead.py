@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaler.evaluate import NO_PAST, Decision, Past, evaluate, studied
-from scaler.forecast.headroom import HISTORY_H, NOTHING_LEARNT, PRIOR, Learnt
+from scaler.forecast.headroom import BUDGET_H, NOTHING_LEARNT, PRIOR, Learnt
 from scaler.policy.base import Recommendation, View
 from scaler.policy.tokens_ahead import GAP_S, STEP_S, TokensAhead
 from scaler.signals.reading import Missing, Reading, ReadingName, Sample
@@ -315,6 +315,6 @@ def test_steps_begin_where_the_one_before_ended() -> None:
 
 def test_days_are_remembered_and_no_more() -> None:
     learnt = NOTHING_LEARNT
-    for n in range(0, (HISTORY_H + 6) * 60, 10):
+    for n in range(0, (BUDGET_H + 6) * 60, 10):
         learnt = studied(TRIGGER, busy(n * 60.0, 4.0), n * 60.0, learnt)
-    assert sum(hour.demand > 0.0 for hour in learnt.hours) == HISTORY_H
+    assert len(learnt.hours) == BUDGET_H
