@@ -39,6 +39,8 @@ EXPECTED: Final[Mapping[str, Mapping[str, float]]] = {
         "itl_p95_s": 0.01 + 0.005 * 50 / 100,
         "attainment": 24 / 60,
         "oldest_wait_s": 6 / (62 / 120),
+        "ended_per_s": (60 + 2) / 120,
+        "ttft_attainment": 1.0,
     },
     "lmdeploy": {
         "running": 16,
@@ -54,6 +56,8 @@ EXPECTED: Final[Mapping[str, Mapping[str, float]]] = {
         "itl_p95_s": 0.025,
         "attainment": 30 / 60,
         "oldest_wait_s": 7 / (60 / 120),
+        "ended_per_s": 60 / 120,
+        "ttft_attainment": 1.0,
     },
     "trtllm": {
         "running": 10,
@@ -70,6 +74,8 @@ EXPECTED: Final[Mapping[str, Mapping[str, float]]] = {
         "itl_p95_s": 0.01 + 0.015 * 0.95,
         "attainment": 0.0,
         "oldest_wait_s": 6 / (60 / 120),
+        "ended_per_s": 60 / 120,
+        "ttft_attainment": 1.0,
     },
     "tgi": {
         "running": 2,
@@ -83,12 +89,15 @@ EXPECTED: Final[Mapping[str, Mapping[str, float]]] = {
         "itl_p95_s": 0.0001 * (1.5**13 + (1.5**14 - 1.5**13) * 0.95),
         "attainment": 0.0,
         "oldest_wait_s": 4 / (60 / 120),
+        "ended_per_s": 60 / 120,
     },
     "triton": {
         "queue": 4,
         "service_s": (114 - 28.5) / 57,
         "ttft_p95_s": 0.1 + 0.4 * 0.95,
         "oldest_wait_s": 4 / (60 / 120),
+        "ended_per_s": 60 / 120,
+        "ttft_attainment": 1.0,
     },
     "triton-trtllm": {
         "running": 11,
@@ -98,6 +107,8 @@ EXPECTED: Final[Mapping[str, Mapping[str, float]]] = {
         "service_s": (114 - 28.5) / 57,
         "ttft_p95_s": 0.1 + 0.4 * 0.95,
         "oldest_wait_s": 5 / (60 / 120),
+        "ended_per_s": 60 / 120,
+        "ttft_attainment": 1.0,
     },
     "llamacpp": {
         "running": 4,
@@ -114,6 +125,8 @@ EXPECTED: Final[Mapping[str, Mapping[str, float]]] = {
         "p95_s": 1.0 + 0.5 * 0.95,
         "ttft_p95_s": 0.1 + 0.4 * 0.95,
         "attainment": 1.0,
+        "ended_per_s": 60 / 120,
+        "ttft_attainment": 1.0,
     },
     "dynamo": {
         "running": 18 - 5,  # in flight, less those that have no token yet
@@ -129,6 +142,8 @@ EXPECTED: Final[Mapping[str, Mapping[str, float]]] = {
         "itl_p95_s": 0.0067 + 0.0063 * 0.95,
         "attainment": 0.0,
         "oldest_wait_s": 5 / (60 / 120),
+        "ended_per_s": 60 / 120,
+        "ttft_attainment": 1.0,
     },
     "epp": {
         "running": 18,
@@ -144,6 +159,7 @@ EXPECTED: Final[Mapping[str, Mapping[str, float]]] = {
         "itl_p95_s": 0.005 + 0.005 * 0.95,
         "attainment": 0.0,
         "oldest_wait_s": 5 / (78 / 120),
+        "ttft_attainment": 1.0,
     },
 }
 #: Exports nothing: there is no page.

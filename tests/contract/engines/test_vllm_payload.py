@@ -25,6 +25,8 @@ EXPECTED: Final = {
     "ttft_p95_s": 1.0 + 1.5 * (0.95 * 36 - 9) / 26,
     "itl_p95_s": 0.025 + 0.025 * (0.95 * 1812 - 1690) / 86,
     "attainment": 19 / 32,
+    "ttft_attainment": 9 / 36,
+    "ended_per_s": 32 / WINDOW_S,
     "oldest_wait_s": 6 / (32 / WINDOW_S),
 }
 
