@@ -111,6 +111,7 @@ def test_load_rises_and_falls_and_the_pods_follow(
             wait_for(f"{name} runs at its most", partial(runs, api, name, MOST), within_s=120)
         _ends(api, exporter)
         for name in WORKLOADS:
+            histories[name].look()  # the thread that looks may have missed the last change by an instant
             assert (histories[name].seen[0], max(histories[name].seen), histories[name].seen[-1]) == (0, MOST, 0)
             assert exporter.finished(name) == len(requests), "every request was answered"
 

@@ -37,12 +37,17 @@ def wait_for(what: str, probe: Callable[[], T], *, within_s: float, every_s: flo
 
 @contextmanager
 def repeatedly(look: Callable[[], None], *, every_s: float) -> Iterator[None]:
-    """Calls `look` in a thread for as long as the block runs; an error of its own comes out at the end."""
+    """Calls `look` in a thread for as long as the block runs, and a last time when it ends: how it ended is seen too.
+
+    An error of its own comes out at the end.
+    """
     stop = threading.Event()
     errors: list[Exception] = []
 
     def walk() -> None:
-        while not stop.wait(every_s):
+        over = False
+        while not over:
+            over = stop.wait(every_s)
             try:
                 look()
             except NOT_YET:
