@@ -49,12 +49,12 @@ def _framed(inside: RenderableType, title: str) -> Panel:
 
 def _header(scene: Scene, width: int) -> RenderableType:
     first = Table.grid(expand=True)
-    first.add_column(no_wrap=True)
+    first.add_column(no_wrap=True, overflow="ellipsis")
     first.add_column(justify="right", no_wrap=True)
     end = f" of {clock(scene.length_s)}" if scene.length_s is not None else ""
     name = Text.assemble((" slicewise demo ", "bold black on bright_cyan"), " ", (scene.phase, "bold"))
     mapping = scene.mapping if width >= WIDE else f"1 s = {scene.speed:g} s"
-    first.add_row(name, Text.assemble((mapping, "dim"), f"   {clock(scene.clock_s)}{end} "))
+    first.add_row(name, Text.assemble((f" {mapping}", "dim"), f"   {clock(scene.clock_s)}{end} "))
     second = Table.grid(expand=True)
     second.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     second.add_column(width=max(16, width // 3))
