@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from extender.binding import Request, Result, Unbound
 from extender.ledger import Ledger
-from extender.placement.allocation import Grant, MigSlice, MpsShare
+from extender.placement.allocation import said
 from extender.placement.fleet import Fleet
 from extender.placement.masks import tables
 from slicewise.process.watch import Progress
@@ -153,21 +153,12 @@ class Obs:
             log.warning("extender.not_bound", **who, outcome=result.outcome.value, why=result.why)
             return
         self._bindings.labels("again" if result.again else "bound").inc()
-        grants = [_said(g) for g in result.allocation.grants()] if result.allocation else []
+        grants = [said(g) for g in result.allocation.grants()] if result.allocation else []
         log.info("extender.bound", **who, grants=grants, again=result.again)
 
     def expired(self, *, uid: str, pod: str, node: str) -> None:
         self._expired.inc()
         log.warning("extender.reservation_expired", pod_uid=uid, pod=pod, node=node)
-
-
-def _said(grant: Grant) -> str:
-    match grant:
-        case MigSlice(uuid):
-            return f"{uuid} {grant.placement}"
-        case MpsShare(uuid, memory_mib, compute_pct, _):
-            return f"{uuid} {memory_mib} MiB {compute_pct} %"
-    return f"{grant.uuid} whole"
 
 
 #: How reasons begin, by what they are counted as. Texts carry numbers and the pod's own words, labels must not.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from extender.ledger import Ledger, Refusal
-from extender.placement.allocation import ALLOCATION, Allocation, AllocationError, Grant, MigSlice, MpsShare
+from extender.placement.allocation import ALLOCATION, Allocation, AllocationError, said
 from extender.placement.demand import Demand, DemandError
 from extender.placement.holding import mapping
 from extender.placement.model import INVENTORY
@@ -142,16 +142,7 @@ class _Today:
 
 
 def _said(found: Allocation | Refusal) -> list[str]:
-    return [found.why] if isinstance(found, Refusal) else [_grant(grant) for grant in found.grants()]
-
-
-def _grant(grant: Grant) -> str:
-    match grant:
-        case MigSlice(uuid):
-            return f"{uuid} {grant.placement}"
-        case MpsShare(uuid, memory_mib, compute_pct, _):
-            return f"{uuid} {memory_mib} MiB {compute_pct} %"
-    return f"{grant.uuid} whole"
+    return [found.why] if isinstance(found, Refusal) else [said(grant) for grant in found.grants()]
 
 
 def _on(node: str, slices: Sequence[str]) -> str:

@@ -168,3 +168,13 @@ class Allocation:
     @classmethod
     def of(cls, containers: Mapping[str, Iterable[Grant]]) -> Self:
         return cls(tuple(ContainerGrants(name, tuple(gpus)) for name, gpus in containers.items()))
+
+
+def said(grant: Grant) -> str:
+    """For people: the GPU, and what of it."""
+    match grant:
+        case MigSlice(uuid):
+            return f"{uuid} {grant.placement}"
+        case MpsShare(uuid, memory_mib, compute_pct, _):
+            return f"{uuid} {memory_mib} MiB {compute_pct} %"
+    return f"{grant.uuid} whole"

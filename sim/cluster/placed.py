@@ -10,7 +10,7 @@ from extender.placement.model import Allocation, GpuModel
 from sim.serving.pool import NO_LIMIT, Shape
 from sim.serving.times import BLOCK_TOKENS, Engine, Times
 
-# What one neighbour that never pauses costs, in parts of the time alone; bench/sharing.py on an H100, docs/sharing.md.
+# What one neighbour that never pauses costs, in parts of the time alone; bench/gpu on an H100, docs/sharing.md.
 MPS_COSTS: Final = Fraction(13, 20)  # decoding under MPS with the compute shared out; 0.52 to 0.75
 SWITCHES_LOSE: Final = Fraction(7, 100)  # of time-slicing, on top of the neighbours' turns; 0.00 to 0.11
 FINE: Final = 1 << 32  # roots are taken in whole numbers of 1/FINE: the same on every machine

@@ -183,7 +183,7 @@ def test_neighbours_cost_as_much_as_they_keep_the_gpu_busy(on_gpu: int, host: in
     ],
 )
 def test_what_an_h100_showed_under_mps_is_foretold(alone_ms: float, engines: int, measured: float) -> None:
-    """bench/sharing.py: decoders of Llama 8B's shapes that leave the GPU alone for 3 ms after each step."""
+    """bench/gpu: decoders of Llama 8B's shapes that leave the GPU alone for 3 ms after each step."""
     times = replace(H100.times, a0=round(alone_ms * MS), a1=0, b0=0, b1=0, c0=0, c1=0, fixed=round(3 * MS))
     assert float(slowdown(times, MPS_COSTS * (engines - 1))) == pytest.approx(measured, rel=0.1)
 
