@@ -21,6 +21,8 @@ def digest(turns: Turns) -> str:
     found = sha256()
     for part in parts:
         found.update(np.ascontiguousarray(part).data)
+    if turns.common_tokens:
+        found.update(str(turns.common_tokens).encode())
     return found.hexdigest()
 
 

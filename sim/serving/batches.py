@@ -3,7 +3,7 @@
 import numpy as np
 
 from sim.serving import state as s
-from sim.serving.caches import blocks, keep, reuse, room, take
+from sim.serving.caches import blocks, keep, reuse, room, share, take
 from sim.serving.heaps import push, update
 from sim.serving.jit import compiled
 from sim.serving.pool import BUCKETS_S
@@ -114,6 +114,7 @@ def prefill(st: State, slot: int, budget: int) -> int:
     for i in range(st.slot[slot, s.DECODING], st.slot[slot, s.BATCH]):
         work = min(left_of(st, slot, i), max(budget, 0))
         st.batch[slot, s.WORK, i] = work
+        share(st, slot, st.batch[slot, s.COMPUTED, i] + work)
         budget -= 1 + st.slot[slot, s.DRAFTS] if work > 0 and like_decoding(st, slot, i) else work
     return budget
 
@@ -181,12 +182,13 @@ def admit(st: State, slot: int, budget: int) -> bool:
     row = st.slot[slot, s.Q_HEAD]
     generated = st.what[row, s.SO_FAR]
     target = st.what[row, s.PROMPT] + generated
-    need = blocks(st, slot, target)
+    common = st.slot[slot, s.COMMON]
+    need = blocks(st, slot, target) - common
     if need > room(st, slot):
         return False
     reused = reuse(st, slot, row, target)
     take(st, slot, need - reused)
-    cached = reused << st.slot[slot, s.BLOCK_BITS]
+    cached = (common + reused) << st.slot[slot, s.BLOCK_BITS]
     st.slot[slot, s.CACHED_TOKENS] += cached
     if st.when[row, s.SCHEDULED] < 0:
         st.when[row, s.SCHEDULED] = st.now[s.NOW]
@@ -201,6 +203,7 @@ def admit(st: State, slot: int, budget: int) -> bool:
     st.batch[slot, s.COMPUTED, i] = cached
     st.batch[slot, s.GENERATED, i] = generated
     st.batch[slot, s.WORK, i] = min(target - cached, budget)
+    share(st, slot, cached + st.batch[slot, s.WORK, i])
     st.slot[slot, s.BATCH] = i + 1
     return True
 

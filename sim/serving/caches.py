@@ -27,8 +27,12 @@ def unlink(st: State, slot: int, row: int) -> None:
 
 @compiled
 def keep(st: State, slot: int, row: int, computed: int, held: int) -> None:
-    """What a request computed stays in whole blocks, until they are needed: the youngest cache of the slot."""
-    kept = computed >> st.slot[slot, s.BLOCK_BITS]
+    """What a request computed stays in whole blocks, until they are needed: the youngest cache of the slot.
+
+    `held`: blocks, with those of the common prefix.
+    """
+    held -= st.slot[slot, s.COMMON]
+    kept = (computed >> st.slot[slot, s.BLOCK_BITS]) - st.slot[slot, s.COMMON]
     st.slot[slot, s.HELD_BLOCKS] -= held
     st.slot[slot, s.FREE] += held - kept
     if kept == 0:
@@ -47,14 +51,17 @@ def keep(st: State, slot: int, row: int, computed: int, held: int) -> None:
 
 @compiled
 def reuse(st: State, slot: int, row: int, target: int) -> int:
-    """Takes over computed blocks: of the request itself if it gave way, else of its session's last turn."""
-    bits = st.slot[slot, s.BLOCK_BITS]
-    session, source, known = st.what[row, s.SESSION], row, (target - 1) >> bits
+    """Takes over computed blocks: of the request itself if it gave way, else of its session's last turn.
+
+    Those of the common prefix are not among them.
+    """
+    bits, common = st.slot[slot, s.BLOCK_BITS], st.slot[slot, s.COMMON]
+    session, source, known = st.what[row, s.SESSION], row, ((target - 1) >> bits) - common
     first = st.what[row, s.FLAGS] & s.GAVE_WAY == 0
     if first:
         if session == NONE or st.session[session, s.KNOWN] >= target:  # a shorter prompt is another one
             return 0
-        source, known = st.session[session, s.LAST], st.session[session, s.KNOWN] >> bits
+        source, known = st.session[session, s.LAST], max(0, (st.session[session, s.KNOWN] >> bits) - common)
         if st.session[session, s.HOME] != slot:
             source = NONE
     reused = 0
@@ -68,6 +75,17 @@ def reuse(st: State, slot: int, row: int, target: int) -> int:
     if first:
         st.slot[slot, s.LOST_TOKENS] += (known - reused) << bits
     return reused
+
+
+@compiled
+def share(st: State, slot: int, reached: int) -> None:
+    """The first request's blocks of the common prefix are everybody's from now on."""
+    bits = st.slot[slot, s.BLOCK_BITS]
+    common = st.now[s.COMMON_TOKENS] >> bits
+    if common == 0 or st.slot[slot, s.COMMON] > 0 or reached < common << bits:
+        return
+    st.slot[slot, s.COMMON] = common
+    st.slot[slot, s.HELD_BLOCKS] -= common
 
 
 @compiled

@@ -2,8 +2,10 @@
 
 Modelled: continuous batching in admission order, chunked prefill under a token budget, blocks of tokens, admission of
 whole prompts only, preemption from the tail, and a prefix cache: what a request computed stays, when it ends or
-gives way, in blocks that nobody holds, until those are needed; the longest unused go first, each from its end.
-Source: vllm-project/vllm `vllm/v1/core/sched/scheduler.py`, `vllm/v1/core/block_pool.py`.
+gives way, in blocks that nobody holds, until those are needed; the longest unused go first, each from its end. What
+all prompts begin with is there once, from when the first of them computes it until the replica goes: blocks are only
+evicted for a request, and each request uses these.
+Source: vllm-project/vllm `vllm/v1/core/sched/scheduler.py`, `kv_cache_manager.py` and `block_pool.py` beside it.
 """
 
 from collections import OrderedDict, deque
@@ -27,7 +29,7 @@ class Running:
     target: int
     context: int
     generated: int
-    held: int  #: blocks
+    held: int  #: blocks, without those of the common prefix
 
     @property
     def decodes(self) -> bool:
@@ -47,11 +49,17 @@ class Replica:
     busy_ps: int = 0  #: of iterations that ended
     cached: OrderedDict[int, int] = field(default_factory=OrderedDict)  #: row -> blocks, longest unused first
     sessions: int = 0
+    common: int = 0  #: blocks of the common prefix, from when it is computed
     counters: NDArray[np.int64] = field(default_factory=lambda: np.zeros(COUNTERS, np.int64))
 
     @property
     def load(self) -> int:
         return len(self.queue) + len(self.batch)
+
+    @property
+    def used(self) -> int:
+        """Blocks of running requests; all of them use the common prefix."""
+        return sum(r.held for r in self.batch) + (self.common if self.batch else 0)
 
     def blocks(self, tokens: int) -> int:
         return -(-tokens // self.shape.block_tokens)
@@ -193,7 +201,7 @@ class ReferencePool:
         while i < len(replica.batch) and budget > 0:
             running = replica.batch[i]
             tokens = min(running.target - running.context, budget)
-            while replica.blocks(running.context + tokens) > running.held:
+            while replica.blocks(running.context + tokens) > replica.common + running.held:
                 if self._take(replica, 1):
                     running.held += 1
                     continue
@@ -202,6 +210,7 @@ class ReferencePool:
                     break
             if i >= len(replica.batch):
                 break
+            self._share(replica, running, running.context + tokens)
             work.append((running, tokens))
             budget -= 1 + shape.times.drafts if running.decodes else tokens
             i += 1
@@ -212,6 +221,7 @@ class ReferencePool:
             replica.queue.popleft()
             replica.batch.append(admitted)
             tokens = min(admitted.target - admitted.context, budget)
+            self._share(replica, admitted, admitted.context + tokens)
             work.append((admitted, tokens))
             budget -= tokens
         decoding = [r for r, _ in work if r.decodes]
@@ -224,12 +234,12 @@ class ReferencePool:
     def _admit(self, slot: int, replica: Replica, row: int) -> Running | None:
         """Room for the whole prompt, what the cache has of it included, or None."""
         target = self._prompt[row] + self._generated[row]
-        need = replica.blocks(target)
+        need = replica.blocks(target) - replica.common
         if need > replica.free + sum(replica.cached.values()):
             return None
         reused = self._reuse(slot, replica, row, target)
         self._take(replica, need - reused)
-        cached = reused * replica.shape.block_tokens
+        cached = (replica.common + reused) * replica.shape.block_tokens
         if self._times["scheduled"][row] < 0:
             self._times["scheduled"][row] = self.now_ps
         replica.counters[Counter.CACHED_TOKENS] += cached
@@ -237,13 +247,16 @@ class ReferencePool:
         return Running(row, target, cached, self._generated[row], need)
 
     def _reuse(self, slot: int, replica: Replica, row: int, target: int) -> int:
-        """Takes over computed blocks: of the request itself if it gave way, else of its session's last turn."""
+        """Takes over computed blocks: of the request itself if it gave way, else of its session's last turn.
+
+        Those of the common prefix are not among them.
+        """
         block = replica.shape.block_tokens
-        session, source, known = self._session[row], row, (target - 1) // block
+        session, source, known = self._session[row], row, (target - 1) // block - replica.common
         if row not in self._preempted:
             if session == NO_SESSION or self._context[session] >= target:  # a shorter prompt is another one
                 return 0
-            source, known = self._last[session], self._context[session] // block
+            source, known = self._last[session], max(0, self._context[session] // block - replica.common)
             if self._home[session] != slot:
                 source = -1
         kept = replica.cached.pop(source, 0)
@@ -270,7 +283,7 @@ class ReferencePool:
     @staticmethod
     def _keep(replica: Replica, running: Running) -> None:
         """What it computed stays in whole blocks, until they are needed."""
-        kept = running.context // replica.shape.block_tokens
+        kept = running.context // replica.shape.block_tokens - replica.common
         replica.free += running.held - kept
         if kept:
             replica.cached[running.row] = kept
@@ -285,6 +298,19 @@ class ReferencePool:
         self._status[victim.row] = Status.QUEUED
         replica.queue.appendleft(victim.row)
         return victim
+
+    def _share(self, replica: Replica, running: Running, reached: int) -> None:
+        """The first request: its blocks of the common prefix are everybody's from now on.
+
+        `reached`: tokens that it will have computed when the iteration ends. A layer writes all keys and values before
+        it reads any, so that those admitted in the same iteration find them: vLLM's KVCacheManager.allocate_slots
+        enters blocks when they are scheduled. Until then it is alone, for a part of a prompt takes all of the budget.
+        """
+        common = self.turns.common_tokens // replica.shape.block_tokens
+        if replica.common or reached < common * replica.shape.block_tokens:
+            return
+        replica.common = common
+        running.held -= common
 
     def _end_iteration(self, slot: int, replica: Replica) -> None:
         replica.busy_ps += self.now_ps - replica.started_ps
@@ -360,10 +386,7 @@ class ReferencePool:
     # -- what can be seen ----------------------------------------------------------------------------------------------
 
     def read(self, slots: tuple[int, ...]) -> Readout:
-        rows = [
-            [len(r.queue), len(r.batch), r.sessions, sum(x.held for x in r.batch), *r.shown().tolist()]
-            for r in map(self._at, slots)
-        ]
+        rows = [[len(r.queue), len(r.batch), r.sessions, r.used, *r.shown().tolist()] for r in map(self._at, slots)]
         return Readout(slots, np.array(rows, np.int64).reshape(-1, COLUMNS))
 
     def held(self) -> int:

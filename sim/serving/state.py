@@ -23,7 +23,7 @@ I64 = NDArray[np.int64]
 I32 = NDArray[np.int32]
 
 # State.now
-NOW, NEXT_FIRST, FIRST_TURNS, LATER, HELD_HEAD, HELD_TAIL, HELD, TOUCHED = range(8)
+NOW, NEXT_FIRST, FIRST_TURNS, LATER, HELD_HEAD, HELD_TAIL, HELD, TOUCHED, COMMON_TOKENS = range(9)
 # State.when
 ARRIVAL, ROUTED, SCHEDULED, FIRST, DONE = range(5)  # ARRIVAL of a turn that has not come: how long it waits
 # State.what
@@ -40,8 +40,8 @@ END_TREE, LOAD_TREE = range(2)
 # State.slot
 USED, READY, FREE, CACHED, HELD_BLOCKS, Q_HEAD, Q_TAIL, Q_LEN, BATCH, DECODING = range(10)
 ENDS, STARTED, BUSY, STEPS, BASE, SLOPE, ITERATION, KV, FIRST_FINISH, SESSIONS = range(10, 20)
-LRU_HEAD, LRU_TAIL, IS_TOUCHED, NEXT_TOUCHED = range(20, 24)
-SHAPE: Final = 24
+LRU_HEAD, LRU_TAIL, IS_TOUCHED, NEXT_TOUCHED, COMMON = range(20, 25)  # COMMON: blocks, from when they are computed
+SHAPE: Final = 25
 A0, A1, EXPERTS, SPARED, B0, B1, C0, C1, C2, MIXED_C1, MIXED_C2, P0, P1, P2, FLOOR, FIXED, DRAFTS, GAIN = range(
     SHAPE, SHAPE + 18
 )
@@ -67,7 +67,7 @@ class State(NamedTuple):
     slot: I64  # (slots, SLOT_COLUMNS)
     batch: I64  # (slots, 4, places)
     tree: I64  # (2, 2 x slots)
-    now: I64  # (8,)
+    now: I64  # (9,)
 
 
 def shape_row(shape: Shape) -> list[int]:
@@ -88,9 +88,10 @@ def initial(turns: Turns, slots: int, places: int) -> State:
     what[:, FLAGS] = turns.follows * FOLLOWS + turns.human * HUMAN
     session = np.full((turns.sessions + 1, 7), NONE, np.int64)
     session[:, KNOWN] = 0
-    now = np.zeros(8, np.int64)
+    now = np.zeros(9, np.int64)
     now[[HELD_HEAD, HELD_TAIL, TOUCHED]] = NONE
     now[FIRST_TURNS] = len(first)
+    now[COMMON_TOKENS] = turns.common_tokens
     batch, tree = np.zeros((slots, 4, places), np.int64), np.full((2, 2 * slots), NEVER, np.int64)
     return State(when, what, session, empty_slots(slots), batch, tree, now)
 

@@ -29,6 +29,16 @@ class Turns:
     wait_ps: NDArray[np.int64]  # (n,) of later turns; 0 for first ones
     human: NDArray[np.bool_]  # (n,) the wait before it is for a person, not for a tool
     follows: NDArray[np.bool_]  # (n,) the next row is the session's next turn
+    common_tokens: int = 0  # that all prompts begin with: instructions and tools
+
+    def __post_init__(self) -> None:
+        """So that something is left to compute of each prompt."""
+        shortest = int(self.prompt.min(initial=np.iinfo(np.int32).max))
+        if not 0 <= self.common_tokens < shortest:
+            raise ValueError(
+                f"common tokens: want 0 or more, and less than the shortest prompt, {shortest}, "
+                f"got {self.common_tokens}"
+            )
 
     def __len__(self) -> int:
         return len(self.prompt)
@@ -44,7 +54,9 @@ class Turns:
         return rows if (instants[1:] >= instants[:-1]).all() else rows[np.argsort(instants, kind="stable")]
 
 
-def open_loop(arrival_s: NDArray[np.float64], prompt: NDArray[np.integer], output: NDArray[np.integer]) -> Turns:
+def open_loop(
+    arrival_s: NDArray[np.float64], prompt: NDArray[np.integer], output: NDArray[np.integer], common_tokens: int = 0
+) -> Turns:
     """Requests without sessions: nobody waits for an answer before the next one is sent."""
     n = len(arrival_s)
     return Turns(
@@ -55,4 +67,5 @@ def open_loop(arrival_s: NDArray[np.float64], prompt: NDArray[np.integer], outpu
         wait_ps=np.broadcast_to(np.int64(0), n),
         human=np.broadcast_to(np.False_, n),
         follows=np.broadcast_to(np.False_, n),
+        common_tokens=common_tokens,
     )

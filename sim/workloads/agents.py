@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from sim.serving.turns import PS_PER_S, Turns
 from sim.streams import stream
 from sim.strict import Strict
-from sim.workloads.shapes import Point, Quantity, Wait, arrivals, ordered
+from sim.workloads.shapes import CommonTokens, Point, Quantity, Wait, arrivals, ordered
 
 ABOUT: Final = "agent sessions: turns with tool and human waits, a context that grows and is compacted"
 
@@ -31,6 +31,7 @@ class Config(Strict):
     output_tokens: Quantity = Quantity(p50=200, p90=1000, max=4000)
     tool_wait: Wait = Wait.model_validate({"p50": "300ms", "p90": "13600ms", "max": "1h"})
     human_wait: Wait = Wait.model_validate({"p50": "86s", "p90": "21m", "max": "14h"})
+    common_tokens: CommonTokens = 0  #: instructions and tools, which begin every session's context
     context_limit_tokens: int = Field(default=32_000, ge=1000)  #: where the agent compacts its context
     compacted_tokens: int = Field(default=8_000, ge=100)  #: what is left then
 
@@ -39,6 +40,8 @@ class Config(Strict):
         ordered(self.sessions)
         if self.compacted_tokens >= self.context_limit_tokens:
             raise ValueError(f"compactedTokens must be below contextLimitTokens, {self.context_limit_tokens}")
+        if self.common_tokens >= self.compacted_tokens:
+            raise ValueError(f"commonTokens must be below compactedTokens, {self.compacted_tokens}: they are kept")
         return self
 
 
@@ -62,6 +65,7 @@ def turns(config: Config, seed: int, duration_s: float, trace: Path | None) -> T
         wait_ps=np.rint(wait_s * PS_PER_S).astype(np.int64),
         human=human.astype(np.bool_),
         follows=follows,
+        common_tokens=config.common_tokens,
     )
 
 
@@ -81,7 +85,8 @@ def _session(config: Config, random: np.random.Generator, left_s: float) -> tupl
     reached = max(1, int(np.searchsorted(np.cumsum(waits_s), left_s)))
     outputs = np.maximum(1, np.rint(config.output_tokens.draw(random, count)))
     appended = np.maximum(1, np.rint(config.appended_tokens.draw(random, count)))
-    context = np.rint(min(config.context_tokens.draw(random, 1)[0], config.context_limit_tokens / 2))
+    drawn = min(config.context_tokens.draw(random, 1)[0], config.context_limit_tokens / 2)
+    context = max(np.rint(drawn), config.common_tokens + 1)
     prompts = np.zeros(count)
     for i in range(reached):
         prompts[i] = context

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from sim.serving.turns import Turns, open_loop
 from sim.streams import stream
 from sim.strict import Seconds, Strict
-from sim.workloads.shapes import Point, Quantity, arrivals, ordered
+from sim.workloads.shapes import CommonTokens, Point, Quantity, arrivals, ordered, tokens
 
 ABOUT: Final = "single requests in bursts over a quiet rate (a Poisson cluster process)"
 
@@ -27,6 +27,7 @@ class Config(Strict):
     spread: Seconds = Field(default=10.0, gt=0)  #: mean time of a burst's requests behind its begin
     prompt_tokens: Quantity
     output_tokens: Quantity
+    common_tokens: CommonTokens = 0
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -42,7 +43,7 @@ def turns(config: Config, seed: int, duration_s: float, trace: Path | None) -> T
     sizes = np.rint(config.requests.draw(random, len(begins_s))).astype(np.int64)
     within_s = np.repeat(begins_s, sizes) + stream(seed, "bursts/within").exponential(config.spread, int(sizes.sum()))
     times_s = np.sort(np.concatenate([quiet_s, within_s[within_s < duration_s]]))
-    tokens = stream(seed, "bursts/tokens")
-    prompt = np.maximum(1, np.rint(config.prompt_tokens.draw(tokens, len(times_s))))
-    output = np.maximum(1, np.rint(config.output_tokens.draw(tokens, len(times_s))))
-    return open_loop(times_s, prompt.astype(np.int64), output.astype(np.int64))
+    lengths = stream(seed, "bursts/tokens")
+    prompt = tokens(config.prompt_tokens, lengths, len(times_s), config.common_tokens)
+    output = tokens(config.output_tokens, lengths, len(times_s))
+    return open_loop(times_s, prompt, output, config.common_tokens)

@@ -16,7 +16,7 @@ from pydantic import Field
 from sim.serving.turns import Turns, open_loop
 from sim.streams import stream
 from sim.strict import Seconds, Strict
-from sim.workloads.shapes import Quantity, portable, renewal
+from sim.workloads.shapes import CommonTokens, Quantity, portable, renewal, tokens
 
 ABOUT: Final = "single requests whose rate follows the hours of the day and the days of the week"
 DAY_S: Final = 86_400.0
@@ -33,16 +33,17 @@ class Config(Strict):
     cv: float = Field(default=1.0, ge=0.1, le=20)  #: of the gaps between requests; 1: Poisson
     prompt_tokens: Quantity
     output_tokens: Quantity
+    common_tokens: CommonTokens = 0
 
 
 def turns(config: Config, seed: int, duration_s: float, trace: Path | None) -> Turns:
     del trace
     grid_s = np.append(np.arange(0, duration_s, STEP_S), duration_s)
     times_s = renewal(stream(seed, "diurnal/arrivals"), grid_s, rate_per_s(config, grid_s), config.cv)
-    tokens = stream(seed, "diurnal/tokens")
-    prompt = np.maximum(1, np.rint(config.prompt_tokens.draw(tokens, len(times_s))))
-    output = np.maximum(1, np.rint(config.output_tokens.draw(tokens, len(times_s))))
-    return open_loop(times_s, prompt.astype(np.int64), output.astype(np.int64))
+    random = stream(seed, "diurnal/tokens")
+    prompt = tokens(config.prompt_tokens, random, len(times_s), config.common_tokens)
+    output = tokens(config.output_tokens, random, len(times_s))
+    return open_loop(times_s, prompt, output, config.common_tokens)
 
 
 def rate_per_s(config: Config, times_s: NDArray[np.float64]) -> NDArray[np.float64]:

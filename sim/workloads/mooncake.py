@@ -2,7 +2,8 @@
 
 An id stands for a block and all before it, so that equal ids are equal prefixes. A request that begins with every full
 block of an earlier one is the next turn of its session; what else requests have in common is counted by `block_reuse`
-and is not reused by the engine model, whose prefix cache is that of sessions.
+and is not reused by the engine model, which knows prefixes of sessions and one that all requests have in common: here
+prompts may be shorter than a block.
 Source: kvcache-ai/Mooncake `FAST25-release/traces` (Apache-2.0), Qin et al., FAST 2025. No trace comes with us.
 """
 

@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Final, Literal, Self
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from sim.serving.turns import Turns, open_loop
 from sim.streams import stream
 from sim.strict import Strict
-from sim.workloads.shapes import Point, Quantity, arrivals, ordered
+from sim.workloads.shapes import CommonTokens, Point, Quantity, arrivals, ordered, tokens
 
 ABOUT: Final = "single requests, Poisson arrivals with a rate that follows the points given"
 
@@ -19,6 +18,7 @@ class Config(Strict):
     rate: list[Point] = Field(min_length=1)
     prompt_tokens: Quantity
     output_tokens: Quantity
+    common_tokens: CommonTokens = 0
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -29,7 +29,7 @@ class Config(Strict):
 def turns(config: Config, seed: int, duration_s: float, trace: Path | None) -> Turns:
     del trace
     times_s = arrivals(stream(seed, "poisson/arrivals"), config.rate, duration_s)
-    sizes = stream(seed, "poisson/tokens")
-    prompt = np.maximum(1, np.rint(config.prompt_tokens.draw(sizes, len(times_s))))
-    output = np.maximum(1, np.rint(config.output_tokens.draw(sizes, len(times_s))))
-    return open_loop(times_s, prompt.astype(np.int64), output.astype(np.int64))
+    random = stream(seed, "poisson/tokens")
+    prompt = tokens(config.prompt_tokens, random, len(times_s), config.common_tokens)
+    output = tokens(config.output_tokens, random, len(times_s))
+    return open_loop(times_s, prompt, output, config.common_tokens)

@@ -21,7 +21,7 @@ from pydantic import Field
 from sim.serving.turns import Turns, open_loop
 from sim.streams import stream
 from sim.strict import Seconds, Strict
-from sim.workloads.shapes import Quantity, renewal
+from sim.workloads.shapes import CommonTokens, Quantity, renewal, tokens
 from sim.workloads.trace import TraceError, at, given, number, opened
 
 ABOUT: Final = "arrivals at the rates of a Prometheus range (query_range JSON, or promtool tsdb dump)"
@@ -40,6 +40,7 @@ class Config(Strict):
     cv: float = Field(default=1.0, ge=0.1, le=20)  #: of the gaps between requests, which rates do not tell
     prompt_tokens: Quantity
     output_tokens: Quantity
+    common_tokens: CommonTokens = 0
 
 
 @dataclass(slots=True)
@@ -60,10 +61,10 @@ def turns(config: Config, seed: int, duration_s: float, trace: Path | None) -> T
     times = np.unique(times)
     rate = np.interp(times, grid_s, rates) * config.scale
     times_s = renewal(stream(seed, "prometheus/arrivals"), times, rate, config.cv)
-    tokens = stream(seed, "prometheus/tokens")
-    prompt = np.maximum(1, np.rint(config.prompt_tokens.draw(tokens, len(times_s))))
-    output = np.maximum(1, np.rint(config.output_tokens.draw(tokens, len(times_s))))
-    return open_loop(times_s, prompt.astype(np.int64), output.astype(np.int64))
+    random = stream(seed, "prometheus/tokens")
+    prompt = tokens(config.prompt_tokens, random, len(times_s), config.common_tokens)
+    output = tokens(config.output_tokens, random, len(times_s))
+    return open_loop(times_s, prompt, output, config.common_tokens)
 
 
 def rates_of(path: Path, metric: str | None, *, counter: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Final, Self
+from typing import Annotated, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,17 @@ class Quantity(Strict):
 
     def draw(self, random: np.random.Generator, count: int) -> NDArray[np.float64]:
         return lognormal(self.p50, self.p90, self.max, random.standard_normal(count))
+
+
+CommonTokens = Annotated[int, Field(ge=0, lt=2**31)]
+"""Tokens that all prompts of a load begin with (instructions, tools): a replica computes and holds them once."""
+
+
+def tokens(
+    quantity: Quantity, random: np.random.Generator, count: int, above: int = 0
+) -> NDArray[np.int64]:  # (count,)
+    """Whole numbers of tokens, each more than `above`."""
+    return np.maximum(above + 1, np.rint(quantity.draw(random, count))).astype(np.int64)
 
 
 class Wait(Strict):

@@ -54,7 +54,7 @@ def shape(
     return Shape(times, kv_blocks, max_running, token_budget, context, max_requests, block_tokens)
 
 
-def turns(rows: Sequence[tuple[int, int, int, int, bool]]) -> Turns:
+def turns(rows: Sequence[tuple[int, int, int, int, bool]], common_tokens: int = 0) -> Turns:
     """Rows (session, arrival or wait in ps, prompt, output, human); rows of a session stand together."""
     session = np.array([r[0] for r in rows], np.int64)
     later = np.array([i > 0 and r[0] == rows[i - 1][0] != NO_SESSION for i, r in enumerate(rows)], np.bool_)
@@ -67,6 +67,7 @@ def turns(rows: Sequence[tuple[int, int, int, int, bool]]) -> Turns:
         wait_ps=np.where(later, when, 0),
         human=np.array([r[4] for r in rows], np.bool_),
         follows=np.append(later[1:], np.False_),
+        common_tokens=common_tokens,
     )
 
 
@@ -87,4 +88,5 @@ def loads(draw: st.DrawFn) -> Turns:
             when = draw(st.sampled_from([0, 1, UNIT_PS, 20 * UNIT_PS]))
             prompt = max(1, prompt + output + draw(st.integers(-60, 60)))
         sessions += 1
-    return turns(rows)
+    common = draw(st.sampled_from([0, 0, 16, 40, 64]))
+    return turns([(s, when, prompt + common, output, human) for s, when, prompt, output, human in rows], common)

@@ -44,6 +44,20 @@ def test_a_load_does_not_hang_on_the_last_bit_of_an_exponential(kind: str, monke
     assert all(np.array_equal(getattr(here, f), getattr(there, f)) for f in here.__dataclass_fields__)
 
 
+@pytest.mark.parametrize("kind", ["agents", *CONFIGS])
+def test_every_prompt_has_more_than_what_all_begin_with(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CONFIGS, "agents", AGENTS)
+    plain, load = generate(kind, 4, 7200.0), generate(kind, 4, 7200.0, commonTokens=6000)
+    assert load.common_tokens == 6000
+    assert load.prompt.min() == 6001, "shorter ones are drawn, and become so long"
+    assert np.array_equal(load.arrival_ps, plain.arrival_ps)
+
+
+def test_what_all_contexts_begin_with_is_not_compacted_away() -> None:
+    with pytest.raises(ValidationError, match="commonTokens must be below compactedTokens, 8000"):
+        agents.Config.model_validate({**AGENTS, "commonTokens": 8000})
+
+
 def test_bursts_are_bursts() -> None:
     load = generate("bursts", 2, 86_400.0, requests={"p50": 100, "p90": 100})
     # 10 a minute between them, and 30 bursts an hour of 100 requests

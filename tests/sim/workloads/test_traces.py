@@ -251,9 +251,12 @@ def test_servegen_lengths_lie_beside_the_rates(tmp_path: Path, name: str, beside
 # -- our own form ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("common", [0, 700])
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
-def test_our_own_form_loses_nothing(tmp_path: Path, form: Literal["jsonl", "csv"]) -> None:
-    config = WORKLOADS["agents"].config.model_validate({"kind": "agents", "sessions": [{"at": "0m", "perMinute": 9}]})
+def test_our_own_form_loses_nothing(tmp_path: Path, form: Literal["jsonl", "csv"], common: int) -> None:
+    config = WORKLOADS["agents"].config.model_validate(
+        {"kind": "agents", "sessions": [{"at": "0m", "perMinute": 9}], "commonTokens": common}
+    )
     load = WORKLOADS["agents"].turns(config, 3, 3600.0, None)
     out = io.StringIO()
     our_own.write(load, out, form)
@@ -358,6 +361,18 @@ OURS: dict[str, object] = {"at_s": 0, "prompt_tokens": 10, "output_tokens": 1}
         pytest.param("turns", [{"wait_s": 1} | OURS], ":1: wait_s: a later turn must follow", id="orphan"),
         pytest.param(
             "turns", [OURS | {"session": 1}, OURS | {"session": 1}], ":2: session: 1 has begun", id="begins twice"
+        ),
+        pytest.param(
+            "turns",
+            [OURS | {"common_tokens": 5}, OURS],
+            ":2: common_tokens: want the same in all lines, 5 (got 0)",
+            id="common tokens of one line alone",
+        ),
+        pytest.param(
+            "turns",
+            [OURS | {"common_tokens": 10}],
+            ":1: prompt_tokens: want more than the 10 that all prompts begin with (got 10)",
+            id="a prompt that is all common",
         ),
         pytest.param("turns", [OURS | {"at_s": -1}], ":1: at_s: want a time in seconds", id="before the begin"),
         pytest.param("turns", [OURS | {"at_s": "NaN"}], ":1: at_s: want a time in seconds", id="NaN"),
