@@ -1,6 +1,6 @@
 """The arithmetic of recipes: what a way yields, given what is known of its leaves."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Final
@@ -42,11 +42,11 @@ def combine(way: Expression, leaf: Callable[[Expression], Part]) -> Part:
     match way:
         case Known(parts):
             said = [part for part in map(made, parts) if part != NOTHING]
-            part = _joined(sum, *said) if said else NOTHING
+            part = joined(sum, *said) if said else NOTHING
         case Total(parts):
-            part = _joined(sum, *map(made, parts))
+            part = joined(sum, *map(made, parts))
         case Less(whole, less):
-            part = _joined(lambda values: max(0.0, values[0] - values[1]), made(whole), made(less))
+            part = joined(lambda values: max(0.0, values[0] - values[1]), made(whole), made(less))
         case OrZero(of):
             part = Term(0.0, inf) if isinstance(made(of), Missing) else made(of)
         case Per(over, under):
@@ -60,17 +60,16 @@ def combine(way: Expression, leaf: Callable[[Expression], Part]) -> Part:
     return part
 
 
-def _joined(law: Callable[[list[float]], float], *parts: Part) -> Part:
-    """As old as the oldest, and of as few pods as the part with the fewest."""
-    terms: list[Term] = []
-    for part in parts:
-        if isinstance(part, Missing):
-            return part
-        terms.append(part)
+def joined(law: Callable[[Sequence[float]], float], *parts: Part) -> Part:
+    """One term of several, as old as the oldest and as sure as the least sure; missing where one is."""
+    terms = [part for part in parts if isinstance(part, Term)]
+    if len(terms) < len(parts):
+        return Missing("; ".join(dict.fromkeys(part.why for part in parts if isinstance(part, Missing))))
     return Term(
         law([term.value for term in terms]),
         min(term.at_s for term in terms),
         min((term.pods for term in terms if term.pods is not None), default=None),
+        count=min((term.count for term in terms if term.count is not None), default=None),
         saturated=any(term.saturated for term in terms),
         doubt=next((term.doubt for term in terms if term.doubt is not None), None),
     )
@@ -79,5 +78,5 @@ def _joined(law: Callable[[list[float]], float], *parts: Part) -> Part:
 def _quotient(over: Part, under: Part) -> Part:
     if isinstance(under, Term) and under.value <= 0:
         return Missing("nothing ended within the window")
-    part = _joined(lambda values: values[0] / values[1], over, under)
+    part = joined(lambda values: values[0] / values[1], over, under)
     return replace(part, count=under.count) if isinstance(part, Term) and isinstance(under, Term) else part

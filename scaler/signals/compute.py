@@ -12,6 +12,7 @@ from itertools import accumulate
 from math import inf
 from typing import Any, Final
 
+from scaler.signals.combining import Part, Term, joined
 from scaler.signals.histogram import Buckets, Estimate, merged, quantile, share_within
 from scaler.signals.observed import Cumulative, Labels, Observation, Workload, fresh
 from scaler.signals.reading import Missing, Reading, Sample, reading_of
@@ -64,20 +65,6 @@ class Window:
         return self.now_s - self.length_s
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
-    """Part of a reading; unlike a sample it may be negative. `pods`: None where no pods stand behind it."""
-
-    value: float
-    at_s: float
-    pods: int | None = None
-    count: float | None = None
-    saturated: bool = False
-
-
-Part = Term | Missing
-
-
 def reading(ways: Sequence[Expression], workload: Workload, window: Window) -> Reading:
     """The first of `ways` that yields a value, else the reasons of all. Below 0 is 0.
 
@@ -117,8 +104,8 @@ class _Computation:
             Quantile: lambda e: self._quantile(e.p, e.histogram),
             Within: lambda e: self._within(e.histogram),
             Known: lambda e: self._known(e.parts),
-            Total: lambda e: _all(tuple(self.part(part) for part in e.parts), sum),
-            Less: lambda e: _all((self.part(e.whole), self.part(e.part)), _difference),
+            Total: lambda e: joined(sum, *map(self.part, e.parts)),
+            Less: lambda e: joined(_difference, self.part(e.whole), self.part(e.part)),
             OrZero: lambda e: self._or_zero(e.part),
             Per: lambda e: self._per(self.part(e.over), self.part(e.under)),
             Wait: lambda e: self._wait(self.part(e.line), self.part(e.pace)),
@@ -248,7 +235,7 @@ class _Computation:
         if not terms:
             return Missing("; ".join(part.why for part in made if isinstance(part, Missing)))
         silent = any(isinstance(m, Missing) and is_of_pods(part) for m, part in zip(made, parts, strict=True))
-        known = _all(terms, sum)
+        known = joined(sum, *terms)
         return replace(known, pods=0) if silent and isinstance(known, Term) else known
 
     def _or_zero(self, part: Expression) -> Part:
@@ -258,7 +245,7 @@ class _Computation:
     def _per(self, over: Part, under: Part) -> Part:
         if isinstance(under, Term) and under.value <= 0:
             return Missing(f"nothing to divide by within {self._window.length_s:g} s")
-        return _all((over, under), lambda values: values[0] / values[1])
+        return joined(lambda values: values[0] / values[1], over, under)
 
     def _wait(self, line: Part, pace: Part) -> Part:
         if isinstance(line, Term) and line.value <= 0:
@@ -315,20 +302,6 @@ def _since(before: Buckets | None, now: Buckets) -> Buckets:
         return now
     grown = tuple(new - old for new, old in zip(now.counts, before.counts, strict=True))
     return now if min(grown) < 0 else Buckets(now.bounds, tuple(accumulate(grown, max)))
-
-
-def _all(parts: Sequence[Part], together: Callable[[Sequence[float]], float]) -> Part:
-    """One term of several, as old as the oldest and as sure as the least sure; missing where one is."""
-    terms = [part for part in parts if isinstance(part, Term)]
-    if len(terms) < len(parts):
-        return Missing("; ".join(dict.fromkeys(part.why for part in parts if isinstance(part, Missing))))
-    return Term(
-        together([term.value for term in terms]),
-        at_s=min(term.at_s for term in terms),
-        pods=min((term.pods for term in terms if term.pods is not None), default=None),
-        count=min((term.count for term in terms if term.count is not None), default=None),
-        saturated=any(term.saturated for term in terms),
-    )
 
 
 def _difference(values: Sequence[float]) -> float:
