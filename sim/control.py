@@ -83,14 +83,16 @@ class Control:
             readout, numbers = readout.only(kept), numbers[kept]
         self.prometheus.scrape(world.now_s, numbers, readout, world.pool.held(), sessions)
 
-    def _read(self, names: frozenset[str], at_s: float, window_s: float) -> Mapping[str, Reading]:
+    def _read(
+        self, names: frozenset[str], at_s: float, window_s: float, slo_s: float | None = None
+    ) -> Mapping[str, Reading]:
         """Load from Prometheus, as it was; replicas from the Kubernetes API, as they are."""
         scale = self.world.scale()
         cluster = {ReadingName.REPLICAS: scale.spec, ReadingName.READY: scale.ready}
         if _out(self.world.scenario.yaml.metrics.outages, self.world.now_s):
             readings: dict[str, Reading] = dict.fromkeys(names, Missing("Prometheus does not answer"))
         else:
-            readings = dict(self.prometheus.read(names, at_s, window_s))
+            readings = dict(self.prometheus.read(names, at_s, window_s, slo_s))
         readings |= {name: Sample(float(n), at_s) for name, n in cluster.items() if name in names}
         if self.journal is not None:
             self.journal.readings.append(readings)

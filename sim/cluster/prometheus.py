@@ -1,27 +1,46 @@
 """The metric pipeline: what Prometheus scrapes and what its queries then answer, under the scaler's reading names.
 
-The queries are those of the scaler's vLLM preset (`scaler/queries/vllm.toml`); `rate` extrapolates and `deriv`
-regresses as Prometheus does. Source: prometheus/prometheus v3 `promql/functions.go` (extrapolatedRate,
-linearRegression) and `promql/quantile.go` (bucketQuantile).
+The queries are those of the scaler's vLLM preset (`scaler/presets/vllm.toml`, `scaler/signals/recipes.py`); `rate`
+extrapolates and `deriv` regresses as Prometheus does. Source: prometheus/prometheus v3 `promql/functions.go`
+(extrapolatedRate, linearRegression). Quantiles and shares are the scaler's own arithmetic on buckets.
 """
 
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from math import isnan
+from functools import partial
+from itertools import accumulate
+from math import inf, isnan
 from types import MappingProxyType
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scaler.signals.histogram import Buckets, Estimate, quantile, share_within
 from scaler.signals.reading import Missing, Reading, ReadingName, Sample, reading_of
-from sim.serving.pool import BUCKETS_S, COLUMNS, GAUGES, Counter, Gauge, Readout
+from scaler.signals.recipes import FEWEST
+from sim.serving.pool import BUCKETS_S, FIRST_BUCKETS_S, GAUGES, Counter, Gauge, Readout
 
 LOOKBACK_S: Final = 300.0  # Prometheus --query.lookback-delta
-FEWEST_REQUESTS: Final = 20  # of a quantile, as in the preset
-_BUCKETS: Final = tuple(range(GAUGES + Counter.BUCKET, COLUMNS))
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Histogram:
+    """Where its buckets stand in a row, and their upper bounds."""
+
+    first: Counter
+    bounds_s: tuple[float, ...]
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        begin = GAUGES + int(self.first)
+        return tuple(range(begin, begin + len(self.bounds_s) + 1))
+
+
+_END_TO_END: Final = _Histogram(Counter.BUCKET, BUCKETS_S)
+_FIRST_TOKEN: Final = _Histogram(Counter.FIRST_BUCKET, FIRST_BUCKETS_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +78,11 @@ class Prometheus:
         while self._scrapes[0].at_s < at_s - self._keep_s:
             self._scrapes.popleft()
 
-    def read(self, names: frozenset[str], at_s: float, window_s: float) -> Mapping[str, Reading]:
-        """`names` that Prometheus has; the others are the Kubernetes API's."""
-        view = _View([x for x in self._scrapes if x.at_s <= at_s], at_s, window_s)
+    def read(
+        self, names: frozenset[str], at_s: float, window_s: float, slo_s: float | None = None
+    ) -> Mapping[str, Reading]:
+        """`names` that Prometheus has; the others are the Kubernetes API's. `slo_s`: of shares that were on time."""
+        view = _View([x for x in self._scrapes if x.at_s <= at_s], at_s, window_s, slo_s)
         return MappingProxyType({name: _QUERIES[name](view) for name in sorted(names & _QUERIES.keys())})
 
     def read_pods(self, name: str, at_s: float, window_s: float) -> Mapping[int, float]:
@@ -72,9 +93,10 @@ class Prometheus:
 class _View:
     """One instant of one trigger; what several queries need is computed once."""
 
-    def __init__(self, scrapes: list[Scrape], at_s: float, window_s: float) -> None:
+    def __init__(self, scrapes: list[Scrape], at_s: float, window_s: float, slo_s: float | None = None) -> None:
         self.at_s = at_s
         self.window_s = window_s
+        self.slo_s = slo_s
         self.scrapes = [x for x in scrapes if x.at_s > at_s - window_s]
         newest = scrapes[-1] if scrapes else None
         self.newest = newest if newest is not None and newest.at_s > at_s - LOOKBACK_S else None
@@ -184,19 +206,46 @@ def _service(view: _View) -> Reading:
     return view.per_pod(max(in_service_us, 0.0) / 1e6 / finished)
 
 
-def _quantile(view: _View, q: float) -> Reading:
-    rates = view.rates(_BUCKETS)
-    if isnan(float(rates[0])) or rates.sum() * view.window_s < FEWEST_REQUESTS:
+def _buckets(view: _View, histogram: _Histogram) -> Buckets | Missing:
+    """Requests within the window, up to each bound."""
+    rates = view.rates(histogram.columns)
+    if isnan(float(rates[0])):
         return Missing("no series")
-    below = np.cumsum(rates)
-    rank = q * float(below[-1])
-    bucket = int(np.searchsorted(below, rank, side="left"))
-    if bucket >= len(BUCKETS_S):
-        return view.per_pod(BUCKETS_S[-1])
-    low_s = BUCKETS_S[bucket - 1] if bucket else 0.0
-    before = float(below[bucket - 1]) if bucket else 0.0
-    within = (rank - before) / float(rates[bucket])
-    return view.per_pod(low_s + (BUCKETS_S[bucket] - low_s) * within)
+    return Buckets((*histogram.bounds_s, inf), tuple(accumulate((rates * view.window_s).tolist())))
+
+
+def _told(view: _View, found: Estimate | Missing) -> Reading:
+    if isinstance(found, Missing):
+        return found
+    sample = view.per_pod(found.value)
+    return replace(sample, count=found.count, saturated=found.saturated) if isinstance(sample, Sample) else sample
+
+
+def _quantile(view: _View, p: float, histogram: _Histogram) -> Reading:
+    buckets = _buckets(view, histogram)
+    return buckets if isinstance(buckets, Missing) else _told(view, quantile(p, buckets, fewest=FEWEST))
+
+
+def _within(view: _View, histogram: _Histogram) -> Reading:
+    buckets = _buckets(view, histogram)
+    if isinstance(buckets, Missing):
+        return buckets
+    if view.slo_s is None:
+        return Missing("no SLO is given: p95Target or firstTokenTarget")
+    share = share_within(view.slo_s, buckets, fewest=FEWEST)
+    return share if isinstance(share, Missing) else _told(view, Estimate(share.at_least, share.count))
+
+
+def _kv_usage(view: _View) -> Reading:
+    """Caches in use: the sum over pods of the share that is taken."""
+    if view.newest is None or not len(view.newest.pods):
+        return Missing("no series")
+    rows = view.newest.rows
+    return view.per_pod(float((rows[:, Gauge.KV_USED] / rows[:, Gauge.KV_BLOCKS]).sum()))
+
+
+def _rate(counter: Counter) -> Callable[[_View], Reading]:
+    return lambda view: view.per_pod(view.counter_rate(counter))
 
 
 def _oldest_wait(view: _View) -> Reading:
@@ -212,13 +261,19 @@ _QUERIES: Final[Mapping[str, Callable[[_View], Reading]]] = MappingProxyType(
         ReadingName.QUEUE: _queue,
         ReadingName.RUNNING: lambda view: view.per_pod(view.gauge(Gauge.RUNNING)),
         ReadingName.SESSIONS: _sessions,
-        ReadingName.PROMPT_TOKENS_PER_S: lambda view: view.per_pod(view.counter_rate(Counter.PROMPT_TOKENS)),
-        ReadingName.GENERATION_TOKENS_PER_S: lambda view: view.per_pod(view.counter_rate(Counter.GENERATED_TOKENS)),
+        ReadingName.PROMPT_TOKENS_PER_S: _rate(Counter.PROMPT_TOKENS),
+        ReadingName.GENERATION_TOKENS_PER_S: _rate(Counter.GENERATED_TOKENS),
+        ReadingName.CACHED_TOKENS_PER_S: _rate(Counter.CACHED_TOKENS),
+        ReadingName.KV_USAGE: _kv_usage,
+        ReadingName.PREEMPTIONS_PER_S: _rate(Counter.PREEMPTED),
         ReadingName.ARRIVALS_PER_S: _arrivals,
-        ReadingName.ENDED_PER_S: lambda view: view.per_pod(view.counter_rate(Counter.FINISHED)),
+        ReadingName.ENDED_PER_S: _rate(Counter.FINISHED),
         ReadingName.SERVICE_S: _service,
-        ReadingName.P50_S: lambda view: _quantile(view, 0.5),
-        ReadingName.P95_S: lambda view: _quantile(view, 0.95),
+        ReadingName.P50_S: partial(_quantile, p=0.5, histogram=_END_TO_END),
+        ReadingName.P95_S: partial(_quantile, p=0.95, histogram=_END_TO_END),
+        ReadingName.TTFT_P95_S: partial(_quantile, p=0.95, histogram=_FIRST_TOKEN),
+        ReadingName.ATTAINMENT: partial(_within, histogram=_END_TO_END),
+        ReadingName.TTFT_ATTAINMENT: partial(_within, histogram=_FIRST_TOKEN),
         ReadingName.OLDEST_WAIT_S: _oldest_wait,
     }
 )

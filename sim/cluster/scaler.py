@@ -19,7 +19,8 @@ from sim.cluster.scaledobject import milli
 METRIC: Final = "desired_replicas"
 TARGET: Final = 1.0
 
-Read = Callable[[frozenset[str], float, float], Mapping[str, Reading]]  # names, instant, window -> readings
+Read = Callable[[frozenset[str], float, float, float | None], Mapping[str, Reading]]
+"""Names, instant, window and promised latency -> readings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Scaler:
 
     def _evaluate(self, number: int, at_s: float) -> Decision:
         trigger = self.triggers[number]
-        readings = self.read(trigger.wanted(), at_s, trigger.window_s)
+        readings = self.read(trigger.wanted(), at_s, trigger.window_s, trigger.slo_s)
         past = self.pasts.get(number, NO_PAST)
         decision, self.pasts[number] = evaluate(trigger, readings, at_s, past)
         self.published[number] = Published(decision, at_s)

@@ -6,13 +6,14 @@ from sim.serving import state as s
 from sim.serving.caches import blocks, keep, reuse, room, share, take
 from sim.serving.heaps import push, update
 from sim.serving.jit import compiled
-from sim.serving.pool import BUCKETS_S
+from sim.serving.pool import BUCKETS_S, FIRST_BUCKETS_S
 from sim.serving.runs import idle, new_blocks, pass_iterations, run_ps, set_end, touch
 from sim.serving.state import NEVER, NONE, State
 from sim.serving.times import GAIN_BITS, SPARED_BITS
 
 PS_PER_US = 1_000_000
 BUCKETS_US = np.array([round(bound * 1e6) for bound in BUCKETS_S], np.int64)
+FIRST_BUCKETS_US = np.array([round(bound * 1e6) for bound in FIRST_BUCKETS_S], np.int64)
 
 
 @compiled
@@ -264,6 +265,8 @@ def end_prefill(st: State, slot: int, begin: int) -> None:
             st.slot[slot, s.GENERATED_TOKENS] += 1
             if st.when[row, s.FIRST] < 0:
                 st.when[row, s.FIRST] = st.now[s.NOW]
+                waited_us = (st.now[s.NOW] - st.when[row, s.ROUTED]) // PS_PER_US
+                st.slot[slot, s.FIRST_BUCKET + bucket_of(FIRST_BUCKETS_US, waited_us)] += 1
             if generated == st.what[row, s.OUTPUT]:
                 finish(st, slot, row)
                 continue
@@ -288,6 +291,14 @@ def decode_from_now(st: State, slot: int, i: int) -> None:
 
 
 @compiled
+def bucket_of(bounds_us: s.I64, time_us: int) -> int:
+    bucket = 0
+    while bucket < len(bounds_us) and time_us > bounds_us[bucket]:
+        bucket += 1
+    return bucket
+
+
+@compiled
 def finish(st: State, slot: int, row: int) -> None:
     """The request has its last token; what it computed stays as its session's cache."""
     now_ps, routed_ps = st.now[s.NOW], st.when[row, s.ROUTED]
@@ -297,10 +308,7 @@ def finish(st: State, slot: int, row: int) -> None:
     st.slot[slot, s.FINISHES] += 1
     st.slot[slot, s.LATENCY_US] += latency_us
     st.slot[slot, s.WAITED_US] += (st.when[row, s.SCHEDULED] - routed_ps) // PS_PER_US
-    bucket = 0
-    while bucket < len(BUCKETS_US) and latency_us > BUCKETS_US[bucket]:
-        bucket += 1
-    st.slot[slot, s.BUCKET + bucket] += 1
+    st.slot[slot, s.BUCKET + bucket_of(BUCKETS_US, latency_us)] += 1
     change_load(st, slot, -1)
     computed = st.what[row, s.PROMPT] + st.what[row, s.OUTPUT] - 1
     keep(st, slot, row, computed, blocks(st, slot, computed))

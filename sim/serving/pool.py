@@ -15,6 +15,11 @@ BUCKETS_S: Final = (
     *(0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0),
     *(120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0),
 )
+# and of vllm:time_to_first_token_seconds; source: vllm/v1/metrics/buckets.py there
+FIRST_BUCKETS_S: Final = (
+    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
+    *(20.0, 40.0, 80.0, 160.0, 640.0, 2560.0),
+)
 PS_PER_US: Final = 1_000_000
 NO_LIMIT: Final = 2**62
 
@@ -45,9 +50,10 @@ class Counter(IntEnum):
     PREEMPTED = 8
     LOST_TOKENS = 9  #: of prefixes computed once more, because the cache that held them was evicted, left or killed
     BUCKET = 10  #: first of the latency histogram's, one for each of BUCKETS_S and one above
+    FIRST_BUCKET = 10 + len(BUCKETS_S) + 1  #: of the times to the first token, likewise for FIRST_BUCKETS_S
 
 
-COUNTERS: Final = int(Counter.BUCKET) + len(BUCKETS_S) + 1
+COUNTERS: Final = int(Counter.FIRST_BUCKET) + len(FIRST_BUCKETS_S) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,7 @@ class Gauge(IntEnum):
     RUNNING = 1
     SESSIONS = 2  #: alive: a turn is open, or a tool's answer is awaited
     KV_USED = 3  #: blocks of running requests
+    KV_BLOCKS = 4  #: all that there are
 
 
 GAUGES: Final = len(Gauge)

@@ -8,6 +8,7 @@ evicted for a request, and each request uses these.
 Source: vllm-project/vllm `vllm/v1/core/sched/scheduler.py`, `kv_cache_manager.py` and `block_pool.py` beside it.
 """
 
+from bisect import bisect_left
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -15,10 +16,22 @@ from heapq import heappop, heappush
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.serving.pool import BUCKETS_S, COLUMNS, COUNTERS, PS_PER_US, Counter, Outcome, Readout, Shape, Status
+from sim.serving.pool import (
+    BUCKETS_S,
+    COLUMNS,
+    COUNTERS,
+    FIRST_BUCKETS_S,
+    PS_PER_US,
+    Counter,
+    Outcome,
+    Readout,
+    Shape,
+    Status,
+)
 from sim.serving.turns import NO_SESSION, PS_PER_S, Turns
 
 _BUCKETS_US = [round(s * PS_PER_S / PS_PER_US) for s in BUCKETS_S]
+_FIRST_BUCKETS_US = [round(s * PS_PER_S / PS_PER_US) for s in FIRST_BUCKETS_S]
 
 
 @dataclass(slots=True)
@@ -325,6 +338,9 @@ class ReferencePool:
                 replica.counters[Counter.GENERATED_TOKENS] += 1
                 if self._times["first"][running.row] < 0:
                     self._times["first"][running.row] = self.now_ps
+                    waited_us = (self.now_ps - int(self._times["routed"][running.row])) // PS_PER_US
+                    bucket = bisect_left(_FIRST_BUCKETS_US, waited_us)
+                    replica.counters[Counter.FIRST_BUCKET + bucket] += 1
                 if running.generated == self._output[running.row]:
                     self._finish(slot, replica, running)
         replica.work = []
@@ -339,7 +355,7 @@ class ReferencePool:
         counters[Counter.FINISHED] += 1
         counters[Counter.LATENCY_US] += latency_us
         counters[Counter.WAITED_US] += (int(self._times["scheduled"][row]) - routed_ps) // PS_PER_US
-        counters[Counter.BUCKET + sum(latency_us > b for b in _BUCKETS_US)] += 1
+        counters[Counter.BUCKET + bisect_left(_BUCKETS_US, latency_us)] += 1
         self._keep(replica, running)
         session = self._session[row]
         if session == NO_SESSION:
@@ -386,7 +402,10 @@ class ReferencePool:
     # -- what can be seen ----------------------------------------------------------------------------------------------
 
     def read(self, slots: tuple[int, ...]) -> Readout:
-        rows = [[len(r.queue), len(r.batch), r.sessions, r.used, *r.shown().tolist()] for r in map(self._at, slots)]
+        rows = [
+            [len(r.queue), len(r.batch), r.sessions, r.used, r.shape.kv_blocks, *r.shown().tolist()]
+            for r in map(self._at, slots)
+        ]
         return Readout(slots, np.array(rows, np.int64).reshape(-1, COLUMNS))
 
     def held(self) -> int:

@@ -57,6 +57,7 @@ GENERATED_TOKENS, ARRIVED = COUNTS + int(Counter.GENERATED_TOKENS), COUNTS + int
 FINISHES, LATENCY_US = COUNTS + int(Counter.FINISHED), COUNTS + int(Counter.LATENCY_US)
 WAITED_US, PREEMPTED = COUNTS + int(Counter.WAITED_US), COUNTS + int(Counter.PREEMPTED)
 LOST_TOKENS, BUCKET = COUNTS + int(Counter.LOST_TOKENS), COUNTS + int(Counter.BUCKET)
+FIRST_BUCKET = COUNTS + int(Counter.FIRST_BUCKET)
 BUSY_US = COUNTS + int(Counter.BUSY_US)  # filled where it is looked at
 
 

@@ -153,8 +153,9 @@ def look(st: State, slots: s.I64, table: s.I64) -> None:
         table[i, 0], table[i, 1] = st.slot[slot, s.Q_LEN], st.slot[slot, s.BATCH]
         common = st.slot[slot, s.COMMON] if st.slot[slot, s.BATCH] > 0 else 0  # every request uses it
         table[i, 2], table[i, 3] = st.slot[slot, s.SESSIONS], st.slot[slot, s.HELD_BLOCKS] + common
-        table[i, 4:] = st.slot[slot, s.COUNTS :]
-        table[i, 4 + s.BUSY_US - s.COUNTS] = st.slot[slot, s.BUSY] // PS_PER_US
+        table[i, 4] = st.slot[slot, s.KV_BLOCKS]
+        table[i, 5:] = st.slot[slot, s.COUNTS :]
+        table[i, 5 + s.BUSY_US - s.COUNTS] = st.slot[slot, s.BUSY] // PS_PER_US
 
 
 @entry

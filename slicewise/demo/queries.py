@@ -78,7 +78,7 @@ class Answers:
         rates = self.world.scrapes.rates(self.subject.window_s)
         if rates is None:
             return ()
-        below = np.cumsum(rates[Counter.BUCKET :])
+        below = np.cumsum(rates[Counter.BUCKET : Counter.FIRST_BUCKET])
         return [({**labels, "le": f"{le}"}, float(n)) for le, n in zip((*BUCKETS_S, "+Inf"), below, strict=True)]
 
 

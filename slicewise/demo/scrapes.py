@@ -71,7 +71,11 @@ class Scrapes:
     def latency_s(self, q: float, window_s: float) -> float | None:
         """A quantile over the requests of all pods; None where nothing ended in the window."""
         rates = self.rates(window_s)
-        return None if rates is None else quantile(q, [float(rate) for rate in rates[Counter.BUCKET :]])
+        return (
+            None
+            if rates is None
+            else quantile(q, [float(rate) for rate in rates[Counter.BUCKET : Counter.FIRST_BUCKET]])
+        )
 
     def growth(self, gauge: Callable[[Scrape], int], window_s: float) -> float | None:
         """Sum over the pods of a gauge's slope over the window [1/s]; None where no pod has two samples in it."""

@@ -9,23 +9,23 @@ import pytest
 
 from scaler.signals.reading import Missing, Reading, ReadingName, Sample
 from sim.cluster.prometheus import READS, Prometheus
-from sim.serving.pool import BUCKETS_S, COLUMNS, GAUGES, Counter, Readout
+from sim.serving.pool import BUCKETS_S, COLUMNS, FIRST_BUCKETS_S, GAUGES, Counter, Gauge, Readout
 
 WINDOW_S = 120.0
 EVERY = READS
 
 
 def readout(pods: Sequence[Mapping[Any, int]]) -> Readout:
-    """`queued` and `running` by name, counters by their number."""
+    """Gauges by name, counters by their number."""
     table = np.zeros((len(pods), COLUMNS), np.int64)
     for i, pod in enumerate(pods):
         for column, count in pod.items():
-            table[i, {"queued": 0, "running": 1}[column] if isinstance(column, str) else GAUGES + column] = count
+            table[i, Gauge[column.upper()] if isinstance(column, str) else GAUGES + column] = count
     return Readout(tuple(range(len(pods))), table)
 
 
-def read(prometheus: Prometheus, name: str, at_s: float = 120.0) -> Reading:
-    return prometheus.read(frozenset({name}), at_s, WINDOW_S)[name]
+def read(prometheus: Prometheus, name: str, at_s: float = 120.0, slo_s: float | None = None) -> Reading:
+    return prometheus.read(frozenset({name}), at_s, WINDOW_S, slo_s)[name]
 
 
 def value(reading: Reading) -> float:
@@ -112,12 +112,14 @@ def test_service_time_leaves_the_wait_out() -> None:
     assert value(read(prometheus, ReadingName.SERVICE_S)) == pytest.approx(7.0)
 
 
-def with_latencies(counts: dict[float, int]) -> Prometheus:
+def with_latencies(
+    counts: dict[float, int], first: Counter = Counter.BUCKET, bounds_s: tuple[float, ...] = BUCKETS_S
+) -> Prometheus:
     """`counts`: requests by the upper bound of their bucket."""
     prometheus = Prometheus(WINDOW_S)
     columns: dict[int, int] = {}
     for bound, count in counts.items():
-        columns[Counter.BUCKET + (BUCKETS_S.index(bound) if bound in BUCKETS_S else len(BUCKETS_S))] = count
+        columns[first + (*bounds_s, inf).index(bound)] = count
     for i in range(9):
         pod = {column: 1000 + count * i for column, count in columns.items()}
         prometheus.scrape(15.0 * i, np.array([0], np.int64), readout([pod]), held=0, sessions=0)
@@ -140,7 +142,51 @@ def test_quantiles(counts: dict[float, int], p50_s: float, p95_s: float) -> None
 
 
 def test_quantiles_of_few_requests_are_not_known() -> None:
-    assert read(with_latencies({1.0: 2}), ReadingName.P95_S) == Missing("no series")
+    reading = read(with_latencies({1.0: 2}), ReadingName.P95_S)
+    assert reading == Missing("16 observations in the window; a quantile wants 20")
+
+
+def test_a_quantile_says_of_how_many_requests_it_is_and_whether_it_saturates() -> None:
+    reading = read(with_latencies({1.0: 10, inf: 90}), ReadingName.P95_S)
+    assert isinstance(reading, Sample)
+    assert reading.saturated
+    assert reading.count == pytest.approx(100 * 8)
+
+
+def test_first_tokens_have_buckets_of_their_own() -> None:
+    prometheus = with_latencies({0.25: 90, 10.0: 10}, Counter.FIRST_BUCKET, FIRST_BUCKETS_S)
+    assert value(read(prometheus, ReadingName.TTFT_P95_S)) == pytest.approx(8.75)
+    assert isinstance(read(prometheus, ReadingName.P95_S), Missing)
+
+
+@pytest.mark.parametrize(
+    ("slo_s", "share"),
+    [
+        pytest.param(0.25, 0.9, id="a bucket ends there"),
+        pytest.param(9.0, 0.9, id="within a bucket: what is in it counts as late"),
+        pytest.param(10.0, 1.0, id="all"),
+        pytest.param(0.0001, 0.0, id="none"),
+    ],
+)
+def test_who_was_on_time(slo_s: float, share: float) -> None:
+    prometheus = with_latencies({0.25: 90, 10.0: 10}, Counter.FIRST_BUCKET, FIRST_BUCKETS_S)
+    assert value(read(prometheus, ReadingName.TTFT_ATTAINMENT, slo_s=slo_s)) == pytest.approx(share)
+
+
+def test_the_share_on_time_is_of_all_requests_that_ended() -> None:
+    assert value(read(with_latencies({1.0: 60, 2.0: 40}), ReadingName.ATTAINMENT, slo_s=1.0)) == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize("name", [ReadingName.ATTAINMENT, ReadingName.TTFT_ATTAINMENT])
+def test_without_a_promise_nobody_is_late(name: str) -> None:
+    assert read(with_latencies({1.0: 60}), name) == Missing("no SLO is given: p95Target or firstTokenTarget")
+
+
+def test_caches_in_use_are_added_up_over_pods() -> None:
+    prometheus = Prometheus(WINDOW_S)
+    pods = readout([{"kv_used": 30, "kv_blocks": 60}, {"kv_used": 50, "kv_blocks": 200}])
+    prometheus.scrape(90.0, np.array([3, 5], np.int64), pods, held=0, sessions=0)
+    assert read(prometheus, ReadingName.KV_USAGE) == Sample(0.75, 90.0, 2)
 
 
 def test_what_is_old_is_forgotten() -> None:
