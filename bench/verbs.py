@@ -29,16 +29,19 @@ RUNNING: Final = (
     ({"memory": "10Gi", "compute": "12", "mode": "mps"}, 1 / 8),
     ({"memory": "30Gi", "compute": "40", "mode": "mps"}, 3 / 8),
 )
-#: What is asked for: it fits on most nodes, on shared GPUs only, on few nodes, on none.
+#: What is asked for, and how many of it: it fits on most nodes, on shared GPUs only, on few nodes, on none; and whole
+#: GPUs that NVLink bridges join in pairs.
 ASKED: Final = (
-    ("MIG 1g", {"profile": "1g.10gb"}),
-    ("20 GiB, MIG or MPS", {"memory": "20Gi"}),
-    ("MIG 7g", {"profile": "7g.80gb"}),
-    ("fits nowhere", {"profile": "7g.80gb", "gpu-model": "h100-80"}),
+    ("MIG 1g", {"profile": "1g.10gb"}, 1),
+    ("20 GiB, MIG or MPS", {"memory": "20Gi"}, 1),
+    ("MIG 7g", {"profile": "7g.80gb"}, 1),
+    ("fits nowhere", {"profile": "7g.80gb", "gpu-model": "h100-80"}, 1),
+    ("2 whole GPUs", {"mode": "exclusive"}, 2),
+    ("2 whole GPUs joined by NVLink", {"mode": "exclusive", "link": "require"}, 2),
 )
 
 
-def pod(uid: str, ask: dict[str, str], namespace: str) -> dict[str, Any]:
+def pod(uid: str, ask: dict[str, str], namespace: str, count: int = 1) -> dict[str, Any]:
     return {
         "metadata": {
             "uid": uid,
@@ -46,14 +49,15 @@ def pod(uid: str, ask: dict[str, str], namespace: str) -> dict[str, Any]:
             "namespace": namespace,
             "annotations": {f"slicewise.dev/{k}": v for k, v in ask.items()},
         },
-        "spec": {"containers": [{"name": "main", "resources": {"limits": {"slicewise.dev/gpu-slice": "1"}}}]},
+        "spec": {"containers": [{"name": "main", "resources": {"limits": {"slicewise.dev/gpu-slice": str(count)}}}]},
         "status": {"phase": "Pending"},
     }
 
 
 def node(name: str, mode: str) -> dict[str, Any]:
     gpus = [
-        {"uuid": f"GPU-{name}-{i}", "index": i, "model": "a100-80", "memory_mib": 81920, "mode": mode}
+        {"uuid": f"GPU-{name}-{i}", "index": i, "model": "a100-80", "memory_mib": 81920, "mode": mode, "numa": i // 4}
+        | ({"links": {"nvlink": {str(i ^ 1): 12}}} if mode != "mig" else {})
         for i in range(GPUS)
     ]
     return {"metadata": {"name": name, "annotations": {INVENTORY: json.dumps({"version": 1, "gpus": gpus})}}}
@@ -137,8 +141,8 @@ def run() -> list[Row]:
     for nodes in NODES:
         ledger = cluster(nodes)
         names = [f"node-{i:04}" for i in range(nodes)]
-        for title, ask in ASKED:
-            body = json.dumps({"Pod": pod("new", ask, "team-0"), "Nodes": None, "NodeNames": names}).encode()
+        for title, ask, count in ASKED:
+            body = json.dumps({"Pod": pod("new", ask, "team-0", count), "Nodes": None, "NodeNames": names}).encode()
             for verb, taken in zip(("filter", "prioritize"), timed(ledger, body), strict=True):
                 what = f"{verb}, {nodes:,} nodes x {GPUS} GPUs, {title}"
                 rows.append((f"{what}, median", median(taken), "ms"))

@@ -19,6 +19,8 @@ from extender.ledger import Ledger
 from extender.placement.allocation import Allocation
 from extender.placement.demand import Demand, Shape
 from extender.placement.fleet import NO_NODE, Fleet, Kind, Lookup
+from extender.placement.link_price import link_price
+from extender.placement.links import Link
 from extender.placement.plan import Prices, plan
 from extender.placement.profile import Mode
 from extender.placement.reasons import reasons
@@ -265,9 +267,12 @@ def _share_price(fleet: Fleet, demand: Demand, lookup: Lookup, prices: Prices) -
 def _whole_price(fleet: Fleet, demand: Demand, lookup: Lookup, prices: Prices) -> NDArray[np.float64]:
     fits = fleet.whole_fits(lookup)
     if prices.nodes is not None:
-        return prices.nodes.whole(demand, fits)
-    shared = (fits & (fleet.kind == Kind.MPS)).sum(axis=0)
-    return prices.whole(fits.sum(axis=0) - shared, shared, demand.count)
+        price = prices.nodes.whole(demand, fits)
+    else:
+        shared = (fits & (fleet.kind == Kind.MPS)).sum(axis=0)
+        price = prices.whole(fits.sum(axis=0) - shared, shared, demand.count)
+    joined_matters = demand.count > 1 and lookup.shape.link is Link.PREFER
+    return price + link_price(fleet, fits, demand.count) if joined_matters else price
 
 
 _PRICE: Final = {Mode.MIG: _mig_price, Mode.MPS: _share_price, Mode.EXCLUSIVE: _whole_price}

@@ -6,10 +6,14 @@ from uuid import NAMESPACE_URL, uuid5
 
 from extender.agent.reading import GpuReading, NvmlError
 from extender.placement import catalog
+from extender.placement.links import NO_LINKS, Links
 
 
 class FakeNvml:
-    """Healthy, empty GPUs. Those of MIG-capable models are in MIG mode unless they were named with `:mig-off`."""
+    """Healthy, empty GPUs of one NUMA node, joined by an NVSwitch where the maker's boards have one.
+
+    Those of MIG-capable models are in MIG mode unless they were named with `:mig-off`.
+    """
 
     def __init__(self, readings: Sequence[GpuReading]) -> None:
         self._readings = tuple(readings)
@@ -52,4 +56,5 @@ def _reading(node: str, index: int, name: str, *, mig: bool) -> GpuReading:
         mig=mig,
         profiles=model.profiles or None,
         numa=0,
+        links=NO_LINKS if mig else Links(nvswitch=model.nvswitch),
     )

@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 
 from extender.agent.reading import GpuReading, NvmlError
 from extender.placement import catalog
+from extender.placement.links import NO_LINKS
 from extender.placement.model import VERSION
 from extender.placement.profile import Mode, Profile
 
@@ -75,6 +76,8 @@ def _gpu(gpu: GpuReading, shared: Chosen, foreign: Chosen, made: Collection[str]
         found["why"] = gpu.fault
     if gpu.numa is not None:
         found["numa"] = gpu.numa
+    if gpu.links != NO_LINKS:
+        found["links"] = gpu.links.wire()
     if gpu in foreign:
         found["owner"] = OTHER
     if gpu.mig and gpu.profiles:

@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from ctypes import byref, c_uint
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, Self
 
 import structlog
 
+from extender.agent.links import Device, links_of
 from extender.agent.reading import GpuReading, InstanceReading, NvmlError
+from extender.placement.links import NO_LINKS
 from extender.placement.profile import Placement, Profile, profile_name
 
 MIB: Final = 1024 * 1024
@@ -44,9 +47,19 @@ class Library:
             count = self._n.nvmlDeviceGetCount()
         except self._n.NVMLError as e:
             raise NvmlError(f"NVML does not count the GPUs: {e}") from e
-        return [reading for index in range(count) if (reading := self._gpu(index)) is not None]
+        readings: list[GpuReading] = []
+        devices: list[Device] = []
+        for index in range(count):
+            found = self._gpu(index)
+            if found is not None:
+                reading, device = found
+                readings.append(reading)
+                if not reading.mig and reading.fault is None:  # MIG instances reach nobody by NVLink
+                    devices.append(device)
+        links = links_of(self._n, devices)
+        return [replace(r, links=links.get(r.index, NO_LINKS)) for r in readings]
 
-    def _gpu(self, index: int) -> GpuReading | None:
+    def _gpu(self, index: int) -> tuple[GpuReading, Device] | None:
         n = self._n
         try:
             device = n.nvmlDeviceGetHandleByIndex(index)
@@ -54,10 +67,11 @@ class Library:
         except n.NVMLError as e:  # a GPU that fell off the bus has no name to publish it under
             log.warning("agent.gpu_unreadable", index=index, why=str(e))
             return None
+        where = Device(device, index, _text(pci.busId))
         try:
             current, pending = self._mig_mode(device)
             profiles = tuple(self._profiles(device)) if current else None
-            return GpuReading(
+            reading = GpuReading(
                 uuid=uuid,
                 index=index,
                 product=_text(n.nvmlDeviceGetName(device)),
@@ -66,12 +80,13 @@ class Library:
                 mig=bool(current),
                 profiles=tuple(p for _, p in profiles) if profiles else None,
                 instances=tuple(self._instances(device, profiles or ())),
-                numa=self._numa(_text(pci.busId)),
+                numa=self._numa(where.bus_id),
                 fault=self._fault(device, changing=current != pending),
             )
         except n.NVMLError as e:
             log.warning("agent.gpu_faulty", gpu=uuid, index=index, why=str(e))
-            return GpuReading(uuid, index, "", f"{pci.pciDeviceId >> 16:04x}", 0, mig=False, fault=str(e))
+            reading = GpuReading(uuid, index, "", f"{pci.pciDeviceId >> 16:04x}", 0, mig=False, fault=str(e))
+        return reading, where
 
     def _usable_mib(self, device: object) -> int:
         """What processes can have: an H100 of 81,559 MiB keeps 480 back, which only the second version tells apart."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from extender.placement.links import NO_LINKS, Links
 from extender.placement.profile import Placement, Profile
 
 
@@ -25,7 +26,8 @@ class GpuReading:
     """One GPU as the driver describes it now.
 
     `device_id`: PCI device, 4 hex digits in lower case. `profiles`: None where the driver does not tell (it wants
-    privileges). `fault`: why the GPU must not be used; None for a healthy one.
+    privileges). `links`: those to the node's other healthy GPUs, where it is not cut. `fault`: why the GPU must not be
+    used; None for a healthy one.
     """
 
     uuid: str
@@ -37,6 +39,7 @@ class GpuReading:
     profiles: tuple[Profile, ...] | None = None
     instances: tuple[InstanceReading, ...] = ()
     numa: int | None = None
+    links: Links = NO_LINKS
     fault: str | None = None
 
 

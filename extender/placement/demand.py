@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from extender.placement import busiest as rule
+from extender.placement.links import Link
 from extender.placement.load import NO_LOAD, Load
 from extender.placement.profile import Mode, profile_name
 from extender.placement.quantity import parse_count, parse_mib
@@ -29,12 +30,14 @@ class Shape:
     memory_mib: int = 0
     compute_pct: int = 0
     models: frozenset[str] = frozenset()  # empty: any GPU model
+    link: Link = Link.PREFER  # between several whole GPUs
 
     def __str__(self) -> str:
         want = [self.profile or ""]
         want += [f"{self.memory_mib} MiB"] if self.memory_mib else []
         want += [f"{self.compute_pct} % compute"] if self.compute_pct else []
         want += ["whole GPU"] if self.modes == {Mode.EXCLUSIVE} else []
+        want += ["joined by NVLink"] if self.link is Link.REQUIRE else []
         want += [f"on {' or '.join(sorted(self.models))}"] if self.models else []
         return " ".join(w for w in want if w)
 
@@ -163,6 +166,9 @@ _MODES: Final = {
 }
 
 
+_LINKS: Final = {link.value: link for link in Link}
+
+
 def _shape(annotations: Mapping[str, str], faults: list[str]) -> Shape:
     given = {k.removeprefix(PREFIX): v for k, v in annotations.items() if k.startswith(PREFIX)}
     mode = given.get("mode", "any")
@@ -184,6 +190,9 @@ def _shape(annotations: Mapping[str, str], faults: list[str]) -> Shape:
     models = frozenset(m.strip().lower() for m in given.get("gpu-model", "").split(",") if m.strip())
     if "gpu-model" in given and not models:
         faults.append(f"annotation {PREFIX}gpu-model: want a GPU model such as a100-80, got {given['gpu-model']!r}")
+    link = given.get("link", Link.PREFER.value)
+    if link not in _LINKS:
+        faults.append(f"annotation {PREFIX}link: want one of {', '.join(_LINKS)}, got {link!r}")
     faults += _contradictions(mode, given.keys())
     modes = _MODES.get(mode, frozenset[Mode]())
     return Shape(
@@ -192,6 +201,7 @@ def _shape(annotations: Mapping[str, str], faults: list[str]) -> Shape:
         memory_mib=memory_mib or 0,
         compute_pct=compute_pct or 0,
         models=models,
+        link=_LINKS.get(link, Link.PREFER),
     )
 
 
@@ -205,6 +215,8 @@ def _contradictions(mode: str, given: AbstractSet[str]) -> list[str]:
         faults.append(f"annotation {PREFIX}profile: only MIG has profiles; want {PREFIX}mode mig or any, got {mode!r}")
     if mode == "exclusive" and "compute" in given:
         faults.append(f"annotation {PREFIX}compute: a whole GPU has all of its compute; leave it out")
+    if mode != "exclusive" and "link" in given:
+        faults.append(f"annotation {PREFIX}link: only whole GPUs are joined; want {PREFIX}mode exclusive, got {mode!r}")
     if mode in {"any", "mig", "mps"} and not given & {"profile", "memory", "compute"}:
         faults.append(
             f"no size: want annotation {PREFIX}profile, or {PREFIX}memory and/or {PREFIX}compute, "

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from extender.placement.demand import Shape
 from extender.placement.fit import offered, profile_for
 from extender.placement.fragment import SHARES, share_room
+from extender.placement.joins import NO_JOINS, Joins, joins_of
 from extender.placement.load import Allocatable
 from extender.placement.masks import tables
 from extender.placement.model import Gpu
@@ -40,6 +41,7 @@ _PER_GPU: Final[Sequence[tuple[str, float]]] = (
 )
 _PER_NODE: Final[Sequence[tuple[str, float]]] = (
     ("renewed_s", -np.inf),
+    ("joins", 0),
     *((name, NOT_TOLD) for name in ("cpu_milli", "memory_mib", "cpu_free_milli", "memory_free_mib")),
 )
 
@@ -99,6 +101,8 @@ class Fleet:
         self.renewed_s = np.full(n, -np.inf)  # (n,) last heartbeat
         self.cpu_milli, self.memory_mib = np.full((2, n), NOT_TOLD, np.int64)  # (n,) for pods, as the node tells
         self.cpu_free_milli, self.memory_free_mib = np.full((2, n), NOT_TOLD, np.int64)  # (n,) less what pods ask for
+        self.joins = np.zeros(n, np.intp)  # (n,) place in `ways_joined` of what joins a node's GPUs
+        self.ways_joined: list[Joins] = [NO_JOINS]
         self.clock = 0  # counts the changes of nodes
         self._changed = np.zeros(_CHANGES_KEPT, np.intp)  # ring: which column changed, by clock modulo its length
         self.kind = np.zeros((w, n), np.int8)
@@ -112,6 +116,7 @@ class Fleet:
         self.tenant = np.full((w, n), NOBODY, np.int32)
         self.whole = np.zeros((w, n), np.bool_)  # can be given whole now
         self._share_room = np.zeros((len(SHARES), w, n), np.int64)
+        self._joins_ids: dict[Joins, int] = {NO_JOINS: 0}
         self._tenants: dict[str, int] = {}
         self._model_ids: dict[GpuModel, int] = {}
         self._lookups: dict[Shape, Lookup] = {}
@@ -131,6 +136,7 @@ class Fleet:
         slot = self.slots[name]
         self.layout += 1
         self._touch(slot)
+        self.joins[slot] = self._joins_id(joins_of([gpu.end for gpu, _, _ in gpus]))
         for position, (gpu, usage, base) in enumerate(gpus):
             self.kind[position, slot] = _KINDS[gpu.mode] if gpu.usable else Kind.UNUSABLE
             self.model[position, slot] = self._model_id(gpu.model)
@@ -278,6 +284,12 @@ class Fleet:
             self.census = np.concatenate([self.census, np.zeros(grid.states, np.int64)])
             self._rank_sizes()
         return self._model_ids[model]
+
+    def _joins_id(self, joins: Joins) -> int:
+        if joins not in self._joins_ids:
+            self._joins_ids[joins] = len(self.ways_joined)
+            self.ways_joined.append(joins)
+        return self._joins_ids[joins]
 
     def _rank_sizes(self) -> None:
         self.sizes = sorted({(0, 0, ""), *(_size(p) for m in self.models for p in m.profiles)})

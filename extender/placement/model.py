@@ -1,7 +1,7 @@
 """A node's GPUs as its agent reports them. A GPU that cannot be understood is refused; the node's others are used."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Self
 
 import msgspec
@@ -9,6 +9,7 @@ import msgspec
 from extender.placement import catalog
 from extender.placement.allocation import Allocation, Grant
 from extender.placement.demand import Demand, DemandError, Shape
+from extender.placement.links import MAX_GPUS, NO_LINKS, End, Links, LinksError, read
 from extender.placement.masks import TablesError, tables
 from extender.placement.profile import GpuModel, Mode, Placement, Profile, profile_name
 
@@ -49,7 +50,7 @@ class NoInventory:
 
 @dataclass(frozen=True, slots=True)
 class GpuProblem:
-    """A GPU that is not used, and why."""
+    """A GPU that is not used, and why; or one that is used as if nothing were known of its links."""
 
     gpu: str
     why: str
@@ -80,10 +81,16 @@ class Gpu:
     numa: int | None = None
     owner: str = OURS
     instances: tuple[Instance, ...] = ()
+    links: Links = NO_LINKS
 
     @property
     def usable(self) -> bool:
         return self.healthy and self.owner == OURS
+
+    @property
+    def end(self) -> End:
+        """What joins it to the other GPUs of its node."""
+        return End(self.index, self.numa, self.links)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +124,12 @@ class Inventory:
             except (_GpuError, msgspec.ValidationError, TablesError) as e:
                 problems.append(GpuProblem(name, str(e)))
             else:
-                gpus[gpu.uuid] = gpu
+                try:
+                    links = _links(item, gpu.index, len(document["gpus"]))
+                except LinksError as e:
+                    problems.append(GpuProblem(name, f"{e}; used as if nothing were known of its links"))
+                    links = NO_LINKS
+                gpus[gpu.uuid] = gpu if links == NO_LINKS else replace(gpu, links=links)
         return cls(tuple(sorted(gpus.values(), key=lambda g: (g.index, g.uuid)))), tuple(problems)
 
     @classmethod
@@ -198,6 +210,15 @@ def _gpu(item: object, known: Mapping[str, GpuModel]) -> Gpu:
         owner=wire.owner,
         instances=_instances(wire.instances or (), model) if wire.mode is Mode.MIG else (),
     )
+
+
+def _links(item: Mapping[str, object], index: int, gpus: int) -> Links:
+    """Raises LinksError."""
+    if "links" not in item:
+        return NO_LINKS
+    if gpus > MAX_GPUS:
+        raise LinksError(f"links: looked at on nodes of up to {MAX_GPUS} GPUs, this one has {gpus}")
+    return read(item["links"], index)
 
 
 def _require(ok: bool, field: str, value: object, rule: str) -> None:

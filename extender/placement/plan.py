@@ -11,6 +11,8 @@ from extender.placement.allocation import Allocation, ContainerGrants, Grant, Mi
 from extender.placement.demand import Demand, Shape
 from extender.placement.fit import offered, profile_for, share_mib, share_pct
 from extender.placement.fleet import Fleet
+from extender.placement.joins import choose
+from extender.placement.links import Link, Tier
 from extender.placement.masks import Tables, tables
 from extender.placement.milli import milli_of
 from extender.placement.model import Gpu
@@ -190,12 +192,24 @@ def _whole(demand: Demand, shape: Shape, view: NodeView, prices: Prices) -> _Fou
     free = [
         gpu for gpu, u in view.gpus if u.whole and gpu.memory_mib >= shape.memory_mib and offered(gpu.model.name, shape)
     ]
-    if len(free) < demand.count:
-        return None
     exclusive = [g for g in free if g.mode is Mode.EXCLUSIVE]
     shared = [g for g in free if g.mode is Mode.MPS]
+    pools = (exclusive, [*exclusive, *shared]) if shared else (exclusive,)
+    found = [
+        (-tier, [WholeGpu(pool[i].uuid) for i in places])
+        for pool in pools
+        for tier, places in _chosen(pool, demand.count, shape.link)
+    ]
+    if not found:
+        return None
     price = float(prices.whole([len(exclusive)], [len(shared)], demand.count)[0])
-    return price, tuple(WholeGpu(g.uuid) for g in [*exclusive, *shared][: demand.count])
+    return price, tuple(min(found, key=lambda f: f[0])[1])  # shared ones only where that joins them better
+
+
+def _chosen(pool: Sequence[Gpu], count: int, link: Link) -> Iterator[tuple[Tier, tuple[int, ...]]]:
+    chosen = choose([gpu.end for gpu in pool], count, link)
+    if chosen is not None:
+        yield chosen
 
 
 def _milli(shares: Shares) -> Ints:

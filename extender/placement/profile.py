@@ -78,6 +78,7 @@ class GpuModel:
     memory_mib: int
     profiles: tuple[Profile, ...] = ()
     sms: int | None = field(default=None, compare=False)  # of the whole GPU without MIG, where the catalog tells it
+    nvswitch: int = field(default=0, compare=False)  # NVLinks to switches where the maker's boards have them: for fakes
     _hash: int = field(init=False, repr=False, compare=False)  # counted once: every look-up of tables asks for it
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from extender.placement.demand import Demand, Shape
 from extender.placement.fleet import Capacity, Fleet, Lookup, share_size
+from extender.placement.links import Link
 from extender.placement.profile import Mode
 from extender.placement.room import Counts, capacity, kinds
 
@@ -151,7 +152,8 @@ def _write(fleet: Fleet, shape: Shape, count: int, number: int) -> str:
 def _full(fleet: Fleet, shape: Shape, count: int, facts: dict[str, int]) -> Iterator[str]:
     """One part for each mode in which the node could have had room."""
     if Mode.EXCLUSIVE in shape.modes:
-        yield f"{_gpus(facts['gpus'])}: {facts['room']} of {count} free as a whole"
+        joined = " and joined by NVLink" if shape.link is Link.REQUIRE else ""
+        yield f"{_gpus(facts['gpus'])}: {facts['room']} of {count} free as a whole{joined}"
     if Mode.MIG in shape.modes and facts["gpus"]:
         room = facts["room"]
         slot = "slots" if room else "slot"

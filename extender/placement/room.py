@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from extender.placement.demand import Demand, Shape
 from extender.placement.fleet import Capacity, Fleet, Kind, Lookup
+from extender.placement.joins import largest_joined
+from extender.placement.links import MAX_GPUS, Link, Tier
 from extender.placement.profile import Mode
 from extender.placement.usage import MPS_CLIENTS
 
@@ -36,7 +38,26 @@ def _shares(fleet: Fleet, lookup: Lookup, demand: Demand) -> Counts:
 
 
 def _whole(fleet: Fleet, lookup: Lookup, _demand: Demand) -> Counts:
-    return np.asarray(fleet.whole_fits(lookup).sum(axis=0, dtype=np.int16))
+    """Of GPUs that must be joined: the most that are."""
+    fits = fleet.whole_fits(lookup)
+    if lookup.shape.link is Link.REQUIRE:
+        return np.asarray(most_joined(fleet, fits)[Tier.NVLINK])
+    return np.asarray(fits.sum(axis=0, dtype=np.int16))
+
+
+def most_joined(fleet: Fleet, fits: NDArray[np.bool_]) -> NDArray[np.int16]:  # (w, n) -> (tiers, n)
+    """How many of some GPUs of each node are joined, every two of them, in each tier or a better one."""
+    count = fits.sum(axis=0, dtype=np.int16)
+    found = np.repeat(np.minimum(count, 1)[None, :], len(Tier), axis=0)  # one is always joined
+    found[Tier.FAR] = count
+    known = np.flatnonzero((fleet.joins > 0) & (count > 1))
+    bits = np.left_shift(1, np.arange(MAX_GPUS))[: len(fits)]
+    sets = bits @ fits[:MAX_GPUS, known]
+    ways = fleet.joins[known]
+    for way in np.unique(ways).tolist():
+        at = ways == way
+        found[:, known[at]] = largest_joined(fleet.ways_joined[way])[:, sets[at]]
+    return found
 
 
 _ROOM: Final[Mapping[Mode, Callable[[Fleet, Lookup, Demand], Counts]]] = MappingProxyType(
@@ -80,7 +101,8 @@ def _capacity(fleet: Fleet, lookup: Lookup, demand: Demand) -> Capacity:
         most = np.maximum(most, np.where(shared, each, 0).sum(axis=0))
     if Mode.EXCLUSIVE in shape.modes:
         whole = offered & np.isin(kind, kinds(shape)) & (fleet.total_mib >= shape.memory_mib)
-        most = np.maximum(most, whole.sum(axis=0))
+        joined = most_joined(fleet, whole)[Tier.NVLINK] if shape.link is Link.REQUIRE else whole.sum(axis=0)
+        most = np.maximum(most, joined)
     return Capacity(
         wanted=_count(offered & np.isin(kind, kinds(shape))),
         places=_count(places > 0),

@@ -27,8 +27,24 @@ ASKS = st.one_of(
     ),
     st.sampled_from([15, 30, 60]).map(lambda pct: {"compute": str(pct)}),
     st.sampled_from([{"mode": "exclusive"}, {"mode": "exclusive", "memory": "30Gi"}]),
+    st.sampled_from(["any", "prefer", "require"]).map(lambda link: {"mode": "exclusive", "link": link}),
 )
 MODEL_ASKS = st.sampled_from([{}, {}, {}, {"gpu-model": "a100-80"}, {"gpu-model": "t4,a30"}])
+
+
+def links(index: int) -> st.SearchStrategy[Json]:
+    """An NVSwitch, bridges to the others of the first three GPUs, PCIe switches and NUMA nodes, or nothing known."""
+    others = [str(i) for i in range(3) if i != index]
+    return st.one_of(
+        st.just({}),
+        st.just({"links": {"nvswitch": 12}}),
+        st.builds(
+            lambda peers, pcie, numa: {"links": {"nvlink": peers, "pcie": pcie}, "numa": numa},
+            st.dictionaries(st.sampled_from(others), st.integers(1, 4), max_size=2),
+            st.none() | st.integers(0, 1),
+            st.none() | st.integers(0, 1),
+        ),
+    )
 
 
 @st.composite
@@ -38,6 +54,8 @@ def gpus(draw: st.DrawFn, name: str, index: int) -> Json:
     more: Json = {}
     if draw(st.integers(0, 9)) == 0:
         more = draw(st.sampled_from([{"healthy": False}, {"owner": "mig-manager"}]))
+    if mode != "mig":
+        more |= draw(links(index))
     if mode == "mig" and model == "a100-80" and draw(st.booleans()):
         managed = draw(st.booleans())
         more["instances"] = [{"profile": "1g.10gb", "start": s, "size": 1, "managed": managed} for s in (0, 5)]

@@ -66,6 +66,9 @@ class FakeGpu:
     lost: bool = False
     device_id: int = 0x20B5
     reserved_mib: int | None = 0  #: what the driver keeps back; None: it is too old to tell it apart
+    bus: str = "00000000:3B:00.0"
+    far_ends: tuple[str, ...] = ()  #: of each NVLink: a bus id, `switch`, `npu`, `down`, `unplugged`, or `old driver`
+    board: tuple[int, ...] = ()  #: socket, host bridge, PCIe switch: equal beginnings are a common ancestor
 
     @property
     def profiles(self) -> tuple[Profile, ...]:
@@ -92,6 +95,12 @@ class FakePynvml:
     NVMLError_NoPermission = NoPermission
     NVMLError_FunctionNotFound = FunctionNotFound
     NVML_GPU_INSTANCE_PROFILE_COUNT = 0x12
+    NVML_NVLINK_MAX_LINKS = 36
+    NVML_FEATURE_ENABLED = 1
+    NVML_NVLINK_DEVICE_TYPE_GPU = 0x00
+    NVML_NVLINK_DEVICE_TYPE_IBMNPU = 0x01
+    NVML_NVLINK_DEVICE_TYPE_SWITCH = 0x02
+    NVML_TOPOLOGY_MULTIPLE = 20
     nvmlMemory_v2 = 0x02000028
     c_nvmlGpuInstancePlacement_t = PlacementStruct
     c_nvmlGpuInstance_t = InstanceStruct
@@ -128,7 +137,7 @@ class FakePynvml:
         return f"NVIDIA {gpu.model.upper()}".encode()
 
     def _DeviceGetPciInfo(self, gpu: FakeGpu) -> SimpleNamespace:
-        return SimpleNamespace(pciDeviceId=gpu.device_id << 16 | 0x10DE, busId=b"00000000:3B:00.0")
+        return SimpleNamespace(pciDeviceId=gpu.device_id << 16 | 0x10DE, busId=gpu.bus.encode())
 
     def _DeviceGetMemoryInfo(self, gpu: FakeGpu, version: int | None = None) -> SimpleNamespace:
         usable = catalog.load()[gpu.model].memory_mib
@@ -145,6 +154,29 @@ class FakePynvml:
 
     def _DeviceGetRemappedRows(self, gpu: FakeGpu) -> tuple[int, int, int, int]:
         return (0, 0, 0, int(gpu.remap_failed))
+
+    def _DeviceGetNvLinkState(self, gpu: FakeGpu, link: int) -> int:
+        if link >= len(gpu.far_ends):
+            raise InvalidArgument("Invalid Argument") if gpu.far_ends else NotSupported("Not Supported")
+        if gpu.far_ends[link] == "unplugged":
+            raise NotSupported("Not Supported")
+        return int(gpu.far_ends[link] != "down")
+
+    def _DeviceGetNvLinkRemotePciInfo(self, gpu: FakeGpu, link: int) -> SimpleNamespace:
+        end = gpu.far_ends[link]
+        return SimpleNamespace(busId=(end if ":" in end else f"00000000:{0xC0 + link:02X}:00.0").encode())
+
+    def _DeviceGetNvLinkRemoteDeviceType(self, gpu: FakeGpu, link: int) -> int:
+        end = gpu.far_ends[link]
+        if end == "old driver":
+            raise FunctionNotFound("Function Not Found")
+        return {"switch": 2, "npu": 1}.get(end, 0)
+
+    def _DeviceGetTopologyCommonAncestor(self, one: FakeGpu, other: FakeGpu) -> int:
+        if not one.board or not other.board:
+            raise NotSupported("Not Supported")
+        shared = [a == b for a, b in zip(one.board, other.board, strict=True)]
+        return 10 if all(shared) else 30 if all(shared[:2]) else 40 if shared[0] else 50
 
     def _DeviceGetGpuInstanceProfileInfo(self, gpu: FakeGpu, enumerator: int) -> SimpleNamespace:
         if enumerator not in A100:

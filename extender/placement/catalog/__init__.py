@@ -32,6 +32,7 @@ def parse(text: str) -> GpuModel:
             for p in document.get("profile", ())
         ),
         sms=document.get("sms"),
+        nvswitch=document.get("nvswitch", 0),
     )
 
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -6,6 +7,7 @@ from extender.agent.fake import FakeNvml
 from extender.agent.inventory import Chosen, document, encoded, model_name
 from extender.agent.reading import GpuReading, InstanceReading, NvmlError
 from extender.placement import catalog
+from extender.placement.links import NO_LINKS, Links
 from extender.placement.model import Inventory
 from extender.placement.profile import Mode, Placement
 
@@ -19,6 +21,25 @@ def test_the_extender_reads_what_the_agent_writes(model: str) -> None:
     mig = bool(catalog.load()[model].profiles)
     assert {g.mode for g in inventory.gpus} == {Mode.MIG if mig else Mode.EXCLUSIVE}
     assert inventory.gpus[0].model == catalog.load()[model]
+
+
+@pytest.mark.parametrize(
+    ("fake", "want"),
+    [
+        pytest.param("h100-80:2:mig-off", Links(nvswitch=18), id="an HGX board"),
+        pytest.param("h100-80:2", NO_LINKS, id="cut GPUs are joined to nobody"),
+        pytest.param("l40s:2", NO_LINKS, id="a card without NVLink"),
+    ],
+)
+def test_links_are_published_and_read(fake: str, want: Links) -> None:
+    inventory, problems = Inventory.parse(encoded(document(FakeNvml.parse(fake, "a").gpus())))
+    assert ({g.links for g in inventory.gpus}, problems) == ({want}, ())
+
+
+def test_links_of_sixteen_gpus_are_few_bytes() -> None:
+    meshed = Links(nvlink=tuple((i, 2) for i in range(15)), pcie=0)
+    gpus = [replace(g, links=meshed) for g in FakeNvml.parse("l40s:16", "a").gpus()]
+    assert len(encoded(document(gpus))) - len(encoded(document(FakeNvml.parse("l40s:16", "a").gpus()))) < 2500
 
 
 def test_the_same_node_has_the_same_uuids_and_another_node_has_others() -> None:

@@ -6,6 +6,7 @@ import pytest
 from extender.agent.nvml import Library
 from extender.agent.reading import InstanceReading, NvmlError
 from extender.placement import catalog
+from extender.placement.links import NO_LINKS, Links
 from extender.placement.profile import Placement
 from tests.fakes.nvml import FakeGpu, FakePynvml, Instance
 
@@ -91,6 +92,54 @@ def test_numa_comes_from_sysfs(tmp_path: Path, text: str, numa: int | None) -> N
     (tmp_path / "0000:3b:00.0" / "numa_node").write_text(text)
     (gpu,) = Library(FakePynvml([FakeGpu("l40s", mig=None)]), tmp_path).gpus()
     assert gpu.numa == numa
+
+
+def bus(number: int) -> str:
+    return f"00000000:{number:02X}:00.0"
+
+
+def links_of(*gpus: FakeGpu) -> list[Links]:
+    for i, one in enumerate(gpus):
+        one.bus = bus(i)
+    return [g.links for g in Library(FakePynvml(list(gpus)), NOWHERE).gpus()]
+
+
+def test_links_end_at_other_gpus_at_switches_or_nowhere() -> None:
+    a100 = FakeGpu(
+        "a100-80", "GPU-0", (0, 0), far_ends=(bus(1), "down", bus(1), "unplugged", "npu", bus(9), "old driver")
+    )
+    assert links_of(a100, FakeGpu("a100-80", "GPU-1", (0, 0), far_ends=(bus(0).lower(), bus(0)))) == [
+        Links(nvlink=((1, 2),)),
+        Links(nvlink=((0, 2),)),
+    ]
+    assert links_of(*(FakeGpu("h100-80", f"GPU-{i}", (0, 0), far_ends=("switch",) * 18) for i in range(2))) == [
+        Links(nvswitch=18),
+        Links(nvswitch=18),
+    ]
+
+
+def test_gpus_in_mig_mode_and_faulty_ones_are_joined_to_nobody() -> None:
+    cut = FakeGpu("a100-80", "GPU-0", (1, 1), far_ends=(bus(2),))
+    broken = FakeGpu("a100-80", "GPU-1", (0, 0), far_ends=(bus(2),), remap_failed=True)
+    assert links_of(cut, broken, FakeGpu("a100-80", "GPU-2", (0, 0), far_ends=(bus(0), bus(1)))) == [NO_LINKS] * 3
+
+
+def test_gpus_behind_the_same_pcie_switches_share_a_number() -> None:
+    """Sockets 0 and 1; on the first two host bridges, one of them with two GPUs behind it."""
+    boards = [(0, 0, 0), (0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 0, 1)]
+    gpus = [FakeGpu("l40s", f"GPU-{i}", None, board=one) for i, one in enumerate(boards)]
+    assert [one.pcie for one in links_of(*gpus)] == [0, 0, None, None, None]
+
+
+def test_a_driver_that_tells_nothing_of_links_costs_no_gpu() -> None:
+    class Silent(FakePynvml):
+        NVML_NVLINK_MAX_LINKS = 2
+
+        def _DeviceGetNvLinkState(self, gpu: FakeGpu, link: int) -> int:  # noqa: N802  # pynvml's name
+            raise self.NVMLError("Unknown Error")
+
+    gpus = [FakeGpu("l40s", f"GPU-{i}", None) for i in range(2)]
+    assert [(g.links, g.fault) for g in Library(Silent(gpus), NOWHERE).gpus()] == [(NO_LINKS, None)] * 2
 
 
 def test_without_a_driver_the_error_says_what_is_missing() -> None:

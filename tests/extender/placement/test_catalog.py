@@ -10,7 +10,7 @@ from extender.placement import catalog
 from extender.placement.profile import profile_name
 
 FILES = sorted(f.name for f in resources.files(catalog).iterdir() if f.name.endswith(".toml"))
-NUMBER = re.compile(r"^(memory_mib|sms|id|slices|size|starts|max_count|pci_devices) = ")
+NUMBER = re.compile(r"^(memory_mib|sms|id|slices|size|starts|max_count|nvswitch|pci_devices) = ")
 KEPT_BACK_MIB = 512  # a profile of the whole GPU counts what the driver keeps back of it, the GPU's own memory does not
 
 

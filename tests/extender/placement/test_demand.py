@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extender.placement.demand import ContainerDemand, Demand, DemandError, Shape, busiest
+from extender.placement.links import Link
 from extender.placement.profile import Mode
 from tests.extender.objects import container, demand, pod
 
@@ -30,6 +31,9 @@ ANY = MIG | MPS
             Shape(WHOLE, memory_mib=71680, models=frozenset({"h100-80", "a100-80"})),
             id="a whole GPU of one of two models, with so much memory",
         ),
+        pytest.param(
+            {"mode": "exclusive", "link": "require"}, Shape(WHOLE, link=Link.REQUIRE), id="whole GPUs, joined by NVLink"
+        ),
     ],
 )
 def test_shapes(ask: dict[str, str], want: Shape) -> None:
@@ -54,6 +58,8 @@ def test_shapes(ask: dict[str, str], want: Shape) -> None:
         pytest.param({"profile": "1g.10gb", "memory": "1Gi"}, ["want one way"], id="two ways to say the size"),
         pytest.param({"profile": "1g.10gb", "mode": "mps"}, ["only MIG has profiles"], id="a profile of an MPS share"),
         pytest.param({"mode": "exclusive", "compute": "50"}, ["leave it out"], id="half the compute of a whole GPU"),
+        pytest.param({"mode": "exclusive", "link": "yes"}, ["link: want one of any, prefer"], id="an unknown link"),
+        pytest.param({"memory": "1Gi", "link": "any"}, ["only whole GPUs are joined"], id="a link between slices"),
         pytest.param(
             {"mode": "x", "profile": "?", "memory": "?", "compute": "?"},
             ["mode: want", "profile: want", "memory: want", "compute: want", "want one way"],

@@ -1,6 +1,7 @@
 """A plan exists exactly where brute force finds one, and never takes what is taken."""
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from extender.ledger import Ledger
 from extender.placement.allocation import Allocation, MigSlice, MpsShare, WholeGpu
 from extender.placement.demand import Demand, Shape
 from extender.placement.fit import offered, profile_for, share_mib, share_pct
+from extender.placement.links import Link, Tier, strength
 from extender.placement.masks import tables
 from extender.placement.model import Gpu
 from extender.placement.plan import Misfit, NodeView, Prices, plan
@@ -48,7 +50,11 @@ def share_room(gpus: Sequence[tuple[Gpu, Usage]], shape: Shape, demand: Demand) 
 
 
 def whole_room(gpus: Sequence[tuple[Gpu, Usage]], shape: Shape) -> int:
-    return sum(u.whole and g.memory_mib >= shape.memory_mib and offered(g.model.name, shape) for g, u in gpus)
+    free = [g for g, u in gpus if u.whole and g.memory_mib >= shape.memory_mib and offered(g.model.name, shape)]
+    if shape.link is not Link.REQUIRE:
+        return len(free)
+    sets = [s for n in range(len(free) + 1) for s in combinations(free, n)]
+    return max(len(s) for s in sets if all(strength(a.end, b.end) > Tier.PCIE for a, b in combinations(s, 2)))
 
 
 def brute_force(demand: Demand, view: NodeView) -> bool:
@@ -106,6 +112,19 @@ def test_exclusive_gpus_go_before_shared_ones() -> None:
     for uid, want in (("u1", "own"), ("u2", "shared")):
         made.assume(uid, uid, demand(uid, ask={"mode": "exclusive"}), "n0", 1000.0)
         assert held(made, uid).grants() == (WholeGpu(want),)
+
+
+def test_shared_gpus_are_given_whole_where_that_joins_them_better() -> None:
+    bridged = [
+        gpu("a", mode="mps", links={"nvlink": {"1": 4}}),
+        gpu("b", index=1, mode="mps", links={"nvlink": {"0": 4}}),
+    ]
+    made = ledger([node("n0", *bridged, *(gpu(f"x{i}", index=i, mode="exclusive") for i in (2, 3)))])
+    for uid, link, want in (("u1", "prefer", {"a", "b"}), ("u2", "prefer", {"x2", "x3"})):
+        made.assume(
+            uid, uid, demand(uid, ask={"mode": "exclusive", "link": link}, containers=[container(count=2)]), "n0", 1.0
+        )
+        assert {g.uuid for g in held(made, uid).grants()} == want
 
 
 def test_equal_gpus_are_filled_one_after_the_other() -> None:
