@@ -66,7 +66,13 @@ async def running(
     Raises KubeError without usable credentials, ListenError for a taken address, OSError for broken certificates.
     """
     context = None if settings.certificates is None else ReloadingContext(settings.certificates)
-    ledger = Ledger(stale_after_s=settings.stale_after_s, assume_ttl_s=settings.assume_ttl_s, scorer=settings.scorer)
+    ledger = Ledger(
+        stale_after_s=settings.stale_after_s,
+        assume_ttl_s=settings.assume_ttl_s,
+        scorer=settings.scorer,
+        savings=settings.savings,
+        reserves=settings.reserves,
+    )
     watches = Watches(ledger, wall)
     obs = Obs()
     obs.registry.register(State(ledger, watches.progress, wall, time.monotonic))
