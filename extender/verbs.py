@@ -244,16 +244,18 @@ def _spare(ledger: Ledger, demand: Demand, names: Sequence[str], fits: Bools, no
     if guard is None or demand.shape is None:
         return {}
     slots = _slots(ledger, names)
-    opens, special, own = guard.opens(demand, demand.shape), ledger.special_nodes(demand), ledger.holding(demand.uid)
-    kept = []
-    for i in np.flatnonzero(fits & guard.near()[slots]).tolist():
-        if own is not None and own.node == names[i]:
-            continue
-        planned = opens is None or names[i] in special
-        if not (_fits(ledger, demand, names[i], guard) if planned else opens is not None and opens[slots[i]]):
-            fits[i] = False
-            kept.append(i)
-    return dict(zip([names[i] for i in kept], guard.whys(slots[kept]), strict=True))
+    near, opens = fits & guard.near()[slots], guard.opens(demand, demand.shape)
+    own, special = ledger.holding(demand.uid), ledger.special_nodes(demand)
+    if own is not None and own.node in names:
+        near[names.index(own.node)] = False
+    planned = near.copy()
+    if opens is not None:
+        planned &= np.fromiter((name in special for name in names), np.bool_, len(names)) if special else False
+    shut = near & ~planned & ~(near if opens is None else opens[slots])
+    for i in np.flatnonzero(planned).tolist():
+        shut[i] = not _fits(ledger, demand, names[i], guard)
+    fits &= ~shut
+    return dict(zip(compress(names, shut.tolist()), guard.whys(slots[shut]), strict=True))
 
 
 def _look_closer(ledger: Ledger, demand: Demand, names: Sequence[str], fits: Bools, fresh: Bools) -> list[str]:

@@ -100,11 +100,9 @@ def room(fleet: Fleet, shape: Shape) -> Counts:  # (w, n)
     """How many slices of a reserved shape fit on each GPU now."""
     lookup = fleet.lookup(shape)
     if Mode.EXCLUSIVE in shape.modes:
-        return np.asarray(fleet.whole_fits(lookup).astype(np.int64))
-    found = fleet.mig_room(lookup).astype(np.int64)
-    if Mode.MPS in shape.modes:
-        found += fleet.share_room(lookup, NO_TENANT)
-    return found
+        return np.asarray(fleet.whole_fits(lookup).astype(np.int16))
+    found = fleet.mig_room(lookup)
+    return found if Mode.MPS not in shape.modes else found + fleet.share_room(lookup, NO_TENANT)
 
 
 def room_of(gpu: Gpu, left: Usage, shape: Shape) -> int:
@@ -128,15 +126,19 @@ class Limit:
     """One reserve now. `spare`: slices of it that may be taken; never below 0."""
 
     reserve: Reserve
-    lookup: Lookup
-    room: Counts  # (w, n)
+    room: Counts  # (n,) slices that fit on each node with a heartbeat
     spare: int
 
     @classmethod
     def of(cls, reserve: Reserve, fleet: Fleet, fresh: Bools) -> "Limit":
         """`fresh`: (n,) nodes with a heartbeat."""
-        each = np.where(fresh, room(fleet, reserve.shape), 0)
-        return cls(reserve, fleet.lookup(reserve.shape), each, max(0, int(each.sum()) - reserve.count))
+        found = room(fleet, reserve.shape).sum(axis=0, dtype=np.int64)
+        found[~fresh] = 0
+        return cls(reserve, found, max(0, int(found.sum()) - reserve.count))
+
+    @property
+    def near(self) -> Bools:  # (n,)
+        return np.asarray(self.room > self.spare)
 
 
 class Guard:
@@ -157,7 +159,7 @@ class Guard:
 
     def near(self) -> Bools:  # (n,)
         """Nodes with more of a reserve than may be taken: not every place there is free for the pod."""
-        return np.asarray(np.logical_or.reduce([limit.room.sum(axis=0) > limit.spare for limit in self._limits]))
+        return np.asarray(np.logical_or.reduce([limit.near for limit in self._limits]))
 
     def opens(self, demand: Demand, shape: Shape) -> Bools | None:  # (n,)
         """Nodes where a place that may be taken is free for a demand; None: it must be planned to be known."""
@@ -176,7 +178,7 @@ class Guard:
             found |= free.take(self._fleet.state)
         if Mode.MPS in shape.modes:
             fits = self._fleet.share_fits(lookup, demand.tenant)
-            found |= np.logical_and.reduce([fits, *(limit.room <= limit.spare for limit in self._limits)])
+            found |= np.logical_and.reduce([fits, *(self._room(limit) <= limit.spare for limit in self._limits)])
         return np.asarray(found.any(axis=0))
 
     def places(self, model: GpuModel, profile: int) -> Bools:  # (s, q)
@@ -207,7 +209,7 @@ class Guard:
         """The first reserve that stands in the way on each of these nodes, of those that are near."""
         found = [self._limits[-1].reserve.why] * len(columns)
         for limit in reversed(self._limits):
-            for i in np.flatnonzero(limit.room[:, columns].sum(axis=0) > limit.spare).tolist():
+            for i in np.flatnonzero(limit.near[columns]).tolist():
                 found[i] = limit.reserve.why
         return found
 
@@ -218,8 +220,11 @@ class Guard:
         own, shared = fits & (fleet.kind == Kind.EXCLUSIVE), fits & (fleet.kind == Kind.MPS)
         more = count - np.minimum(own.sum(axis=0), count)
         taken = (own & (own.cumsum(axis=0) <= count)) | (shared & (shared.cumsum(axis=0) <= more))
-        lost = [np.where(taken, limit.room, 0).sum(axis=0) <= limit.spare for limit in self._limits]
+        lost = [np.where(taken, self._room(limit), 0).sum(axis=0) <= limit.spare for limit in self._limits]
         return np.asarray(np.logical_and.reduce(lost))
+
+    def _room(self, limit: Limit) -> Counts:  # (w, n)
+        return room(self._fleet, limit.reserve.shape)
 
 
 class Guarded(Prices):
