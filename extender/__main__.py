@@ -66,7 +66,7 @@ async def running(
     Raises KubeError without usable credentials, ListenError for a taken address, OSError for broken certificates.
     """
     context = None if settings.certificates is None else ReloadingContext(settings.certificates)
-    ledger = Ledger(stale_after_s=settings.stale_after_s, assume_ttl_s=settings.assume_ttl_s, scorer=settings.scorer)
+    ledger = _ledger(settings)
     watches = Watches(ledger, wall)
     obs = Obs()
     obs.registry.register(State(ledger, watches.progress, wall, time.monotonic))
@@ -113,6 +113,16 @@ async def running(
             yield urls
         finally:
             stop.set()
+
+
+def _ledger(settings: Settings) -> Ledger:
+    return Ledger(
+        stale_after_s=settings.stale_after_s,
+        assume_ttl_s=settings.assume_ttl_s,
+        scorer=settings.scorer,
+        savings=settings.savings,
+        reserves=settings.reserves,
+    )
 
 
 def _expire(ledger: Ledger, obs: Obs, now_s: float) -> None:

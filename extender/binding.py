@@ -5,8 +5,8 @@ whose answer was lost can be sent again: it either takes effect now or is refuse
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final, Protocol, Self
 
@@ -14,6 +14,7 @@ from extender.interest import matters
 from extender.ledger import Ledger, Phase, Refusal
 from extender.placement.allocation import ALLOCATION, Allocation
 from extender.placement.demand import Demand, DemandError
+from extender.placement.reuse import NOTHING
 from slicewise.process.kube import NOT_SENT, Json, KubeError
 
 Clock = Callable[[], float]
@@ -52,10 +53,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """`allocation`: what the pod holds, None for a pod that asks for nothing of ours. `again`: it was bound before."""
+    """`allocation`: what the pod holds, None for a pod that asks for nothing of ours. `again`: it was bound before.
+
+    `warm_s`: seconds that its start is shorter by what was on the node; None: nothing was looked for.
+    """
 
     allocation: Allocation | None
     again: bool = False
+    warm_s: Mapping[str, float] | None = None
 
 
 class Outcome(StrEnum):
@@ -147,7 +152,9 @@ class Binder:
         assumed = self.ledger.assume(request.uid, request.key, demand, request.node, self.now_s())
         if isinstance(assumed, Refusal):
             return Unbound(Outcome.REFUSED, assumed.why)
-        return await self._send(request, demand, assumed)
+        warm_s = None if demand.reuse == NOTHING else self.ledger.warmth.on(demand, request.node, self.now_s())
+        result = await self._send(request, demand, assumed)
+        return replace(result, warm_s=warm_s) if isinstance(result, Bound) else result
 
     async def _demand(self, request: Request) -> Demand | Result | None:
         """What the pod asks for (None: nothing of ours), or how it ends already. The pod is read if need be."""

@@ -23,7 +23,7 @@ from extender.obs import Obs
 from extender.placement.demand import Demand, DemandError
 from extender.settings import Settings
 from extender.state import state
-from extender.verbs import Filtered, filter_nodes, filter_objects, pick_victims, score_nodes, score_objects
+from extender.verbs import Filtered, filter_nodes, filter_objects, pick_victims, score_nodes, score_objects, why_scores
 
 JSON: Final = "application/json"
 OK: Final = "ok"
@@ -125,6 +125,9 @@ class Service:
             return Answer(wire.encode_scores((name, 0) for name in args.names), "nothing asked")
         if args.objects is None:
             scores = score_nodes(self.ledger, demand, args.names, self.now_s())
+            if self.settings.log_level == "debug":
+                best = why_scores(self.ledger, demand, args.names, self.now_s())
+                self.obs.scored(uid=demand.uid, pod=demand.key, best=best)
         else:
             scores = score_objects(self.ledger, demand, args.objects, self.now_s())
         return Answer(wire.encode_scores(scores))

@@ -4,7 +4,6 @@ Rebuilt from the API alone: node inventories and the allocation annotations of b
 on their way to the API live here alone, and they expire. No I/O, no locks: one thread calls it.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
@@ -12,23 +11,24 @@ from math import inf
 from typing import Final
 
 from extender.placement.allocation import Allocation, AllocationError
+from extender.placement.asked import Asked
 from extender.placement.demand import Demand, DemandError, Shape
 from extender.placement.fleet import NO_NODE, Fleet
 from extender.placement.holding import Holding, ObjectError, Phase, mapping, pod_key, text_of
 from extender.placement.load import Allocatable, Load, comes_with_its_node
 from extender.placement.model import GpuProblem, Inventory, InventoryError, NoInventory, inventory_text
 from extender.placement.node import NOT_SEEN, Node, Problem, StaticRoom
-from extender.placement.nominees import Nominees
+from extender.placement.nominees import Nominees, view_beside
 from extender.placement.plan import Misfit, NodeView, Prices, plan
+from extender.placement.reserve import Guard, Guarded, Reserve
 from extender.placement.scorers import DEFAULT, SCORERS, node_scorer
 from extender.placement.traffic import NO_TRAFFIC, Traffic
 from extender.placement.usage import Held
+from extender.placement.warmth import Savings, Warmth
 
 __all__ = ["Holding", "Ledger", "NodeView", "ObjectError", "Phase", "Problem", "Refusal"]
 
 TERMINAL: Final = frozenset({"Succeeded", "Failed"})
-#: Pods that hold nothing and are known to have asked. The oldest is forgotten; should it ask again, it counts again.
-MAX_ASKED: Final = 1 << 16
 MAX_WAITING: Final = 1 << 16  # pods that wait; more are not looked at
 NO_REPORT: Final = NoInventory("no inventory: the node agent has not reported its GPUs")
 
@@ -45,9 +45,18 @@ class Ledger:
 
     `stale_after_s`: an inventory whose heartbeat is older is not used. `assume_ttl_s`: a reservation that is neither
     confirmed nor forgotten ends after this; longer than the longest Binding call. `scorer`: a name of SCORERS.
+    `savings`: what a warm place is worth. `reserves`: room that is kept for important pods.
     """
 
-    def __init__(self, *, stale_after_s: float = 60.0, assume_ttl_s: float = 120.0, scorer: str = DEFAULT) -> None:
+    def __init__(
+        self,
+        *,
+        stale_after_s: float = 60.0,
+        assume_ttl_s: float = 120.0,
+        scorer: str = DEFAULT,
+        savings: Savings = Savings(),  # noqa: B008  # frozen
+        reserves: Iterable[Reserve] = (),
+    ) -> None:
         if scorer not in SCORERS:
             raise ValueError(f"scorer: want one of {', '.join(SCORERS)}, got {scorer!r}")
         self.stale_after_s = stale_after_s
@@ -55,9 +64,11 @@ class Ledger:
         self.scorer_name, self.scorer = scorer, SCORERS[scorer]
         self.fleet = Fleet()
         self.node_scorer = node_scorer(scorer, self.fleet)
+        self.reserves = tuple(reserves)
+        self.warmth = Warmth(self.fleet, savings, whole_in_gib=self.node_scorer is not None)
         self.traffic: Traffic = NO_TRAFFIC  # learnt: what is asked for, and whether pods leave
         self._waiting: dict[str, tuple[Shape, int]] = {}  # pods that the API shows without a place
-        self._asked: dict[str, None] = {}  # uids that traffic has counted; the one that asked last stands last
+        self._asked = Asked()  # those that traffic has counted
         self._nodes: dict[str, Node] = {}
         self._texts: dict[str, str] = {}  # inventory annotations as read last
         self._renewed_s: dict[str, float] = {}
@@ -75,8 +86,7 @@ class Ledger:
         node.report(inventory, refused)
         self._texts.pop(name, None)
         if isinstance(inventory, NoInventory):
-            if name in self.fleet.slots:
-                self.fleet.drop(name)
+            self._drop_column(name)
             return
         self.fleet.put(name, list(zip(node.gpus, node.usages, node.base(), strict=True)))
         self._tell_fleet(node, ())
@@ -95,6 +105,7 @@ class Ledger:
             except InventoryError as e:
                 self.put_node(name, NoInventory(f"unreadable inventory: {e}"))
             self._texts[name] = text
+        self.warmth.put_node(name, node)
         self._tell_fleet(self._nodes[name], ())
 
     def drop_node(self, name: str) -> None:
@@ -103,8 +114,8 @@ class Ledger:
             return
         self._texts.pop(name, None)
         self._renewed_s.pop(name, None)
-        if name in self.fleet.slots:
-            self.fleet.drop(name)
+        self._drop_column(name)
+        self.warmth.drop_node(name)
         self._nodes[name].report(NOT_SEEN)
         self._tidy(name)
 
@@ -150,6 +161,7 @@ class Ledger:
         self._nominees.drop(uid)
         self._drop_other(uid)
         self._pod_problems.pop(uid, None)
+        self.warmth.drop_pod(uid)
         self._release(uid)
 
     def replace_pods(self, pods: Iterable[Mapping[str, object]], now_s: float) -> None:
@@ -218,24 +230,11 @@ class Ledger:
         if why is not None:
             return Refusal(why)
         self._release(uid)  # an attempt on another node that nobody forgot
-        chosen = plan(demand, self.view_for(node, demand), self.prices())
+        chosen = self.choose(demand, node, self.guard(demand, now_s))
         if isinstance(chosen, Misfit):
             return Refusal(chosen.why)
         self.traffic = self.traffic.place()
-        self._hold(
-            Holding(
-                uid=uid,
-                key=pod_key,
-                node=node,
-                tenant=demand.tenant,
-                priority=demand.priority,
-                phase=Phase.ASSUMED,
-                allocation=chosen,
-                static=demand.static,
-                load=demand.load,
-                expires_s=now_s + self.assume_ttl_s,
-            )
-        )
+        self._hold(Holding.assumed(demand, pod_key, node, chosen, now_s + self.assume_ttl_s))
         return chosen
 
     def confirm(self, uid: str) -> bool:
@@ -254,7 +253,8 @@ class Ledger:
             self._release(uid)
 
     def expire(self, now_s: float) -> tuple[Holding, ...]:
-        """Ends the reservations whose time is over, and returns them."""
+        """Ends the reservations whose time is over, and returns them. What pods brought to nodes grows cold."""
+        self.warmth.passes(now_s)
         over = tuple(h for h in self.holdings() if h.expires_s <= now_s)
         for holding in over:
             self._release(holding.uid)
@@ -286,12 +286,7 @@ class Ledger:
 
     def nominees(self, node: str, demand: Demand) -> list[Demand]:
         """Pods for which room is made on a node and that go before a demand: the most important first."""
-        found = [
-            d
-            for d in self._nominees.on(node)
-            if d.uid != demand.uid and d.uid not in self._where and d.priority >= demand.priority
-        ]
-        return sorted(found, key=lambda d: (-d.priority, d.key))
+        return self._nominees.before(node, demand, self._where)
 
     def special_nodes(self, demand: Demand) -> set[str]:
         """Nodes where a demand has a reservation of its own, or where nominated pods go before it."""
@@ -300,24 +295,25 @@ class Ledger:
         return found | {own} if own is not None else found
 
     def view_for(self, node: str, demand: Demand, without: AbstractSet[str] = frozenset()) -> NodeView:
-        """What a node can give to a demand: less what nominated pods of at least its priority wait for.
+        """What a node can give to a demand: less what nominated pods of at least its priority wait for."""
+        first = self.nominees(node, demand)
+        return view_beside(self._nodes[node], first, self.prices(), without | {demand.uid})
 
-        A nominee's place may still be held by the pods that leave for it; then it is kept among those.
-        """
+    def choose(
+        self, demand: Demand, node: str, guard: Guard | None, without: AbstractSet[str] = frozenset()
+    ) -> Allocation | Misfit:
+        """The place that a demand gets on a node, without some pods, and that `guard` lets it take."""
+        chosen = plan(demand, self.view_for(node, demand, without), self.prices(guard))
+        if guard is None or isinstance(chosen, Misfit):
+            return chosen
+        taken = [Held(demand.uid, demand.tenant, grant) for grant in chosen.grants()]
         state = self._nodes[node]
-        without = without | {demand.uid}
-        extra: list[Held] = []
-        static: Counter[str] = Counter()
-        for nominee in self.nominees(node, demand):
-            leaving = frozenset(h.uid for h in state.pods.values() if h.phase is Phase.TERMINATING)
-            lesser = frozenset(h.uid for h in state.pods.values() if h.priority < nominee.priority)
-            for gone in (frozenset[str](), leaving, leaving | lesser):
-                place = plan(nominee, state.view(without | gone, extra, static), self.prices())
-                if isinstance(place, Allocation):
-                    extra += [Held(nominee.uid, nominee.tenant, g) for g in place.grants()]
-                    static.update(dict(nominee.static))
-                    break
-        return state.view(without, extra, static)
+        why = guard.why_not(state.view(), state.view(without | {demand.uid}, taken))
+        return chosen if why is None else Misfit(why)
+
+    def guard(self, demand: Demand, now_s: float) -> Guard | None:
+        """What keeps a pod of this priority from the last room of more important ones; None: nothing is near."""
+        return Guard.of(self.fleet, self.reserves, demand, now_s - self.stale_after_s)
 
     def unusable(self, node: str, now_s: float) -> str | None:
         """Why a node is not used at all; None if it is."""
@@ -331,9 +327,10 @@ class Ledger:
     def stale(self) -> str:
         return f"stale inventory: no heartbeat of the node agent for {self.stale_after_s:g} s"
 
-    def prices(self) -> Prices:
-        """The scorer's prices now; to be asked for again when something changed."""
-        return Prices(self.fleet, self.scorer, self.traffic, self.node_scorer)
+    def prices(self, guard: Guard | None = None) -> Prices:
+        """The scorer's prices now; to be asked for again when something changed. Infinite where `guard` forbids."""
+        of = self.fleet, self.scorer, self.traffic, self.node_scorer
+        return Prices(*of) if guard is None else Guarded(guard, *of)
 
     def problems(self) -> tuple[Problem, ...]:
         """Everything that does not add up, by node."""
@@ -345,6 +342,7 @@ class Ledger:
     def _put_bound(self, uid: str, node: str, pod: Mapping[str, object]) -> None:
         self._pod_problems.pop(uid, None)
         self._stop_waiting(uid)
+        self.warmth.put_pod(uid, node, pod)
         try:
             holding = Holding.of(pod, uid, node)
         except (DemandError, AllocationError) as e:
@@ -396,12 +394,7 @@ class Ledger:
 
     def _is_new(self, uid: str) -> bool:
         """Whether a pod has not been counted yet; it is from now on."""
-        new = uid not in self._where and uid not in self._asked
-        self._asked.pop(uid, None)
-        self._asked[uid] = None
-        if len(self._asked) > MAX_ASKED:
-            del self._asked[next(iter(self._asked))]
-        return new
+        return self._asked.add(uid) and uid not in self._where
 
     def _put_pending(self, uid: str, node: object, pod: Mapping[str, object]) -> None:
         self._nominees.drop(uid)
@@ -434,6 +427,11 @@ class Ledger:
             node = self._nodes[name]
             self._tell_fleet(node, node.release(uid))
             self._tidy(name)
+
+    def _drop_column(self, name: str) -> None:
+        if name in self.fleet.slots:
+            self.warmth.drop_column(name)
+            self.fleet.drop(name)
 
     def _tell_fleet(self, node: Node, changed: Iterable[int]) -> None:
         slot = self.fleet.slots.get(node.name, NO_NODE)

@@ -1,7 +1,8 @@
 """What the extender says of itself: its metrics, and one event for each thing that it did."""
 
 from collections import Counter as Tally
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Final
 
 import structlog
@@ -15,6 +16,8 @@ from extender.ledger import Ledger
 from extender.placement.allocation import said
 from extender.placement.fleet import Fleet
 from extender.placement.masks import tables
+from extender.placement.reserve import KEPT, Limit
+from extender.verbs import Scored
 from slicewise.process.watch import Progress
 
 #: Seconds. Filter stops the whole scheduler while it runs, so the low end is fine.
@@ -53,6 +56,9 @@ class State(Collector):
         for profile, count in sorted(free_slices(self._ledger.fleet).items()):
             free.add_metric([profile], count)
         yield free
+        yield from self._reserved()
+        warm = "Weights and sessions that are known to be warm, each on each node."
+        yield GaugeMetricFamily(f"{SPACE}_warm_keys", warm, len(self._ledger.warmth))
         problems = "Contradictions that a person should look at; see /debug/state."
         yield GaugeMetricFamily(f"{SPACE}_problems", problems, self._count_problems())
         nodes = "Nodes with an inventory that can be read."
@@ -60,6 +66,23 @@ class State(Collector):
         stale = "Of these, nodes whose agent has been silent for too long."
         yield GaugeMetricFamily(f"{SPACE}_stale_nodes", stale, self._count_stale())
         yield from self._watched()
+
+    def _reserved(self) -> Iterator[Metric]:
+        room = GaugeMetricFamily(
+            f"{SPACE}_reserved_room", "How many more of a reserve's slices fit now.", labels=["reserve", "priority"]
+        )
+        size = GaugeMetricFamily(
+            f"{SPACE}_reserved_slices", "How many of them are kept.", labels=["reserve", "priority"]
+        )
+        fresh = self._ledger.fleet.renewed_s >= self._now_s() - self._ledger.stale_after_s
+        for reserve in self._ledger.reserves:
+            limit = Limit.of(reserve, self._ledger.fleet, fresh)
+            labels = [str(reserve.shape), str(reserve.priority)]
+            room.add_metric(labels, int(limit.room.sum()))
+            size.add_metric(labels, reserve.count)
+        if self._ledger.reserves:
+            yield room
+            yield size
 
     def _count_problems(self) -> int:
         """At most once a minute: it walks all nodes, tens of milliseconds at 5,000, and filter would wait for it."""
@@ -115,6 +138,12 @@ class Obs:
             registry=self.registry,
         )
         self._bindings = Counter(f"{SPACE}_bindings", "Ends of Bindings.", ["outcome"], registry=self.registry)
+        self._starts = Counter(
+            f"{SPACE}_warm_starts",
+            "Pods bound to a node that had what they could reuse, by what it was; cold: it had nothing of it.",
+            ["what"],
+            registry=self.registry,
+        )
         self._expired = Counter(
             f"{SPACE}_expired_reservations", "Reservations that ended by time.", registry=self.registry
         )
@@ -154,7 +183,15 @@ class Obs:
             return
         self._bindings.labels("again" if result.again else "bound").inc()
         grants = [said(g) for g in result.allocation.grants()] if result.allocation else []
-        log.info("extender.bound", **who, grants=grants, again=result.again)
+        warm = {} if result.warm_s is None else {"warm_s": dict(result.warm_s)}
+        log.info("extender.bound", **who, grants=grants, again=result.again, **warm)
+        if result.warm_s is not None and not result.again:
+            for what in result.warm_s or ("cold",):
+                self._starts.labels(what).inc()
+
+    def scored(self, *, uid: str, pod: str, best: Sequence[Scored]) -> None:
+        """One event a call, at debug: the best nodes and what their scores are made of."""
+        log.debug("extender.scored", pod_uid=uid, pod=pod, best=[asdict(one) for one in best])
 
     def expired(self, *, uid: str, pod: str, node: str) -> None:
         self._expired.inc()
@@ -171,6 +208,7 @@ KINDS: Final = {
     "no GPU": "no GPU",
     "its GPUs are": "unusable",
     "room is kept": "kept for a nominee",
+    KEPT: "kept for a higher priority",
     "no free instance": "no free instance",
     "pod ": "demand not understood",
 }

@@ -4,11 +4,13 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from extender.binding import LONGEST_PAUSE_S
+from extender.placement.reserve import Reserve, parse
 from extender.placement.scorers import DEFAULT, SCORERS
+from extender.placement.warmth import Savings
 from slicewise.process.tls import CertificateFiles
 
 PREFIX: Final = "SLICEWISE_EXTENDER_"
@@ -72,6 +74,44 @@ class Settings(BaseSettings):
         description="Largest request, MiB. 5,000 names take 0.2, as Node objects (without nodeCacheCapable) 50.",
     )
     scorer: str = Field(default=DEFAULT, description=f"How nodes and places are compared: {', '.join(SCORERS)}.")
+    warm_life_s: NonNegativeFloat = Field(
+        default=3600.0,
+        description="Seconds that a pod is taken to live: a place warm by t seconds is worth the pod's GiB x t / this, "
+        "as scorers price places. An hour: agents come and go with their rushes. 0: warmth does not count.",
+    )
+    warm_image_mib_per_s: NonNegativeFloat = Field(
+        default=40.0,
+        description="MiB of an image that a node pulls and unpacks in a second: 20 GB took 8 to 10 minutes. "
+        "More with image streaming; 0: images do not count.",
+    )
+    warm_weights_s: NonNegativeFloat = Field(
+        default=20.0,
+        description="Seconds saved where a pod with the same slicewise.dev/weights runs or ran: 15 GB take 30 from "
+        "a disk, 8 from the page cache. A pod may say its own (weights-seconds). 0: does not count, whatever pods say.",
+    )
+    warm_session_s: NonNegativeFloat = Field(
+        default=15.0,
+        description="Seconds saved where a pod with the same slicewise.dev/session runs or ran: a prefix of 100,000 "
+        "tokens at 8,000 a second, and files. A pod may say its own (session-seconds). 0: does not count.",
+    )
+    warm_most_s: NonNegativeFloat = Field(
+        default=300.0,
+        description="Seconds that count at most, all together: what a tenant says of its pods costs the fleet so much.",
+    )
+    warm_keep_s: NonNegativeFloat = Field(
+        default=1800.0,
+        description="Seconds that weights and sessions stay warm after their last pod on a node: page caches fill up.",
+    )
+    warm_most_keys: PositiveInt = Field(
+        default=1 << 14,
+        description="Pairs of key and node that are remembered without a pod; the oldest go first. 16,384 take 10 MiB.",
+    )
+    reserve: str = Field(
+        default="",
+        description="Room kept for important pods: `priority>=P: N x SIZE on MODEL`, several with semicolons. SIZE: a "
+        "MIG profile, a memory such as 20Gi, or whole; `on MODEL` may be left out. Pods below P take no place by which "
+        "fewer than N more of SIZE would fit. None: only evictions make way for priorities.",
+    )
     debug_state: Literal["loopback", "always", "never"] = Field(
         default="loopback", description="Who may read /debug/state, which names pods: by default only this machine."
     )
@@ -86,6 +126,12 @@ class Settings(BaseSettings):
         if name not in SCORERS:
             raise ValueError(f"want one of {', '.join(SCORERS)}")
         return name
+
+    @field_validator("reserve")
+    @classmethod
+    def _readable_reserve(cls, text: str) -> str:
+        parse(text)
+        return text
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -110,6 +156,22 @@ class Settings(BaseSettings):
     def of(cls, **given: Any) -> Self:  # noqa: ANN401  # values of the command line, checked by the fields
         """The settings with what the command line gave (None: not given). Raises pydantic's ValidationError."""
         return cls(**{name: value for name, value in given.items() if value is not None})
+
+    @property
+    def savings(self) -> Savings:
+        return Savings(
+            life_s=self.warm_life_s,
+            image_mib_per_s=self.warm_image_mib_per_s,
+            weights_s=self.warm_weights_s,
+            session_s=self.warm_session_s,
+            most_s=self.warm_most_s,
+            keep_s=self.warm_keep_s,
+            most_keys=self.warm_most_keys,
+        )
+
+    @property
+    def reserves(self) -> tuple[Reserve, ...]:
+        return parse(self.reserve)
 
     @property
     def certificates(self) -> CertificateFiles | None:

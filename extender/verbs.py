@@ -21,11 +21,13 @@ from extender.placement.demand import Demand, Shape
 from extender.placement.fleet import NO_NODE, Fleet, Kind, Lookup
 from extender.placement.link_price import link_price
 from extender.placement.links import Link
-from extender.placement.plan import Prices, plan
+from extender.placement.plan import Prices
 from extender.placement.profile import Mode
 from extender.placement.reasons import reasons
+from extender.placement.reserve import Guard
 from extender.placement.room import fitting, rooms
 from extender.placement.scorers import Shares
+from extender.placement.scorers.base import DIGITS
 from extender.placement.victims import cheapest
 
 Bools = NDArray[np.bool_]
@@ -53,6 +55,17 @@ class Eviction:
     pdb_violations: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A node's score and why. `price`: in the scorer's unit, less `warm`. `saved_s`: what makes it warm."""
+
+    node: str
+    score: int
+    price: float
+    warm: float
+    saved_s: Mapping[str, float]
+
+
 def filter_nodes(ledger: Ledger, demand: Demand, names: Sequence[str], now_s: float) -> Filtered:
     """Which of the named nodes have room for a demand now. `fit` keeps the order of `names`."""
     ledger.ask(demand)
@@ -66,12 +79,13 @@ def filter_nodes(ledger: Ledger, demand: Demand, names: Sequence[str], now_s: fl
         lookup = fleet.lookup(demand.shape)
         room = rooms(fleet, lookup, demand)
         fits = fitting(room, demand.count)[slots] & fresh
-        kept = _look_closer(ledger, demand, names, fits, fresh)
+        kept = dict.fromkeys(_look_closer(ledger, demand, names, fits, fresh), KEPT)
+        kept |= _spare(ledger, demand, names, fits, now_s)
         refused = ~fits & fresh
         if refused.any():
             whys, resolvable = reasons(fleet, lookup, demand, room, slots[refused])
             _tell(answer, list(compress(names, refused.tolist())), whys, resolvable)
-            answer.failed.update(dict.fromkeys(kept, KEPT))
+            answer.failed.update(kept)
     for i in np.flatnonzero(~fresh).tolist():
         answer.unresolvable[names[i]] = ledger.unusable(names[i], now_s) or ledger.stale()
     answer.fit.extend(compress(names, fits.tolist()))
@@ -123,16 +137,25 @@ def what_if(ledger: Ledger, objects: Mapping[str, Mapping[str, object]], now_s: 
 
 def score_nodes(ledger: Ledger, demand: Demand, names: Sequence[str], now_s: float) -> list[tuple[str, int]]:
     """Each named node with its score, 0 … 10: higher is better, the best few price levels apart from one another."""
-    slots = _slots(ledger, names)
-    if demand.shape is None:
-        price = np.array([_static_price(ledger, demand, name) for name in names])
-    else:
-        price = _prices(ledger, demand, demand.shape)[slots]
-    own = ledger.holding(demand.uid)
-    if own is not None and own.node in names:
-        price[names.index(own.node)] = -np.inf
-    price[ledger.fleet.renewed_s[slots] < now_s - ledger.stale_after_s] = np.inf
+    price, _ = _net_prices(ledger, demand, names, now_s)
     return list(zip(names, spread(price).tolist(), strict=True))
+
+
+def why_scores(ledger: Ledger, demand: Demand, names: Sequence[str], now_s: float, most: int = 5) -> list[Scored]:
+    """The best of the named nodes, best first, with what their scores are made of."""
+    price, warm = _net_prices(ledger, demand, names, now_s)
+    scores = spread(price)
+    best = np.lexsort((np.arange(len(names)), price))[:most].tolist()
+    return [
+        Scored(
+            node=names[i],
+            score=int(scores[i]),
+            price=float(price[i]),
+            warm=float(warm[i]),
+            saved_s=ledger.warmth.on(demand, names[i], now_s),
+        )
+        for i in best
+    ]
 
 
 def pick_victims(
@@ -140,14 +163,15 @@ def pick_victims(
 ) -> dict[str, Eviction]:
     """For each candidate node the pods to evict: those given, and where they are not enough the cheapest others.
 
-    Nodes where no allowed eviction helps are left out, and so are nodes where nobody has to go.
+    Nodes where no allowed eviction helps are left out, and so are nodes where nobody has to go. Nobody is evicted for a
+    place that is kept for more important pods.
     """
-    found = {}
+    found, guard = {}, ledger.guard(demand, now_s)
     for name, given in candidates.items():
         node = ledger.node(name)
         if node is None or ledger.unusable(name, now_s) is not None:
             continue
-        uids = cheapest(demand, node, frozenset(given.uids), partial(_fits, ledger, demand, name))
+        uids = cheapest(demand, node, frozenset(given.uids), partial(_fits, ledger, demand, name, guard))
         if uids:
             order = [*given.uids, *sorted(uids.difference(given.uids))]
             found[name] = Eviction(tuple(dict.fromkeys(order)), given.pdb_violations)
@@ -186,8 +210,54 @@ def _tell(answer: Filtered, names: list[str], whys: list[str], resolvable: Bools
     answer.unresolvable.update(zip(compress(names, no), compress(whys, no), strict=True))
 
 
-def _fits(ledger: Ledger, demand: Demand, name: str, gone: frozenset[str] = frozenset()) -> bool:
-    return isinstance(plan(demand, ledger.view_for(name, demand, gone), ledger.prices()), Allocation)
+def _net_prices(
+    ledger: Ledger, demand: Demand, names: Sequence[str], now_s: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # (n,) each
+    """Of each named node: its price less what is saved where it is warm, and the latter alone."""
+    slots, warm = _slots(ledger, names), None
+    if demand.shape is None:
+        price = np.array([_static_price(ledger, demand, name) for name in names])
+    else:
+        price = _prices(ledger, demand, demand.shape, ledger.guard(demand, now_s))[slots]
+        warm = ledger.warmth.worth(demand, now_s)
+    if warm is not None:
+        warm = warm[slots]
+        price = np.round(price - warm, DIGITS)
+    own = ledger.holding(demand.uid)
+    if own is not None and own.node in names:
+        price[names.index(own.node)] = -np.inf
+    price[ledger.fleet.renewed_s[slots] < now_s - ledger.stale_after_s] = np.inf
+    return price, np.zeros(len(price)) if warm is None else warm
+
+
+def _fits(
+    ledger: Ledger, demand: Demand, name: str, guard: Guard | None = None, gone: frozenset[str] = frozenset()
+) -> bool:
+    return isinstance(ledger.choose(demand, name, guard, gone), Allocation)
+
+
+def _spare(ledger: Ledger, demand: Demand, names: Sequence[str], fits: Bools, now_s: float) -> dict[str, str]:
+    """Takes nodes out of `fits` whose room is kept for more important pods; answers them with why.
+
+    Most are told apart as arrays. Where nominated pods go first, and where it hangs on which places are chosen, nodes
+    are planned one by one: at most as many as there are slices reserved, or about that.
+    """
+    guard = ledger.guard(demand, now_s)
+    if guard is None or demand.shape is None:
+        return {}
+    slots = _slots(ledger, names)
+    near, (opens, known) = fits & guard.near()[slots], guard.opens(demand, demand.shape)
+    own, special = ledger.holding(demand.uid), ledger.special_nodes(demand)
+    if own is not None and own.node in names:
+        near[names.index(own.node)] = False
+    planned = near & ~known[slots]
+    if special:
+        planned |= near & np.fromiter((name in special for name in names), np.bool_, len(names))
+    shut = near & ~planned & ~opens[slots]
+    for i in np.flatnonzero(planned).tolist():
+        shut[i] = not _fits(ledger, demand, names[i], guard)
+    fits &= ~shut
+    return dict(zip(compress(names, shut.tolist()), guard.whys(slots[shut]), strict=True))
 
 
 def _look_closer(ledger: Ledger, demand: Demand, names: Sequence[str], fits: Bools, fresh: Bools) -> list[str]:
@@ -235,12 +305,12 @@ def _static_price(ledger: Ledger, demand: Demand, name: str) -> float:
     return float(sum(left)) if min(left) >= 0 else np.inf
 
 
-def _prices(ledger: Ledger, demand: Demand, shape: Shape) -> NDArray[np.float64]:  # (n,)
+def _prices(ledger: Ledger, demand: Demand, shape: Shape, guard: Guard | None = None) -> NDArray[np.float64]:  # (n,)
     """Price of the demand on every node of the fleet, infinite where it does not fit.
 
     For several slices: the cheapest of each GPU together, repeated where there are fewer GPUs than slices.
     """
-    fleet, prices = ledger.fleet, ledger.prices()
+    fleet, prices = ledger.fleet, ledger.prices(guard)
     lookup = fleet.lookup(shape)
     best = np.full(len(fleet.renewed_s), np.inf)
     for mode, room in rooms(fleet, lookup, demand).items():

@@ -10,6 +10,7 @@ from extender.placement.links import Link
 from extender.placement.load import NO_LOAD, Load
 from extender.placement.profile import Mode, profile_name
 from extender.placement.quantity import parse_count, parse_mib
+from extender.placement.reuse import NOTHING, Reuse
 
 PREFIX: Final = "slicewise.dev/"
 SLICE: Final = f"{PREFIX}gpu-slice"
@@ -64,6 +65,7 @@ class Demand:
     containers: tuple[ContainerDemand, ...] = ()  # in the order in which they start
     static: tuple[tuple[str, int], ...] = ()  # existing MIG instances by profile, chosen by NVIDIA's plugin
     load: Load = NO_LOAD
+    reuse: Reuse = NOTHING
 
     @property
     def count(self) -> int:
@@ -90,6 +92,7 @@ class Demand:
             faults.append(f"resources {SLICE} and {STATIC_MIG}…: want one of them, they have different owners")
         shape = _shape(annotations, faults) if containers else None
         priority = _mapping(pod.get("spec")).get("priority")
+        reuse = Reuse.of(pod, faults)
         if faults:
             raise DemandError(f"pod {namespace}/{name or '?'}: " + "; ".join(faults))
         return cls(
@@ -101,6 +104,7 @@ class Demand:
             containers=containers,
             static=static,
             load=Load.of(pod),
+            reuse=reuse,
         )
 
 

@@ -50,6 +50,22 @@ class Holding:
         return tuple(Held(self.uid, self.tenant, g) for g in self.allocation.grants() if g.uuid == uuid)
 
     @classmethod
+    def assumed(cls, demand: Demand, key: str, node: str, allocation: Allocation, expires_s: float) -> Self:
+        """A place that was just chosen for a demand."""
+        return cls(
+            uid=demand.uid,
+            key=key,
+            node=node,
+            tenant=demand.tenant,
+            priority=demand.priority,
+            phase=Phase.ASSUMED,
+            allocation=allocation,
+            static=demand.static,
+            load=demand.load,
+            expires_s=expires_s,
+        )
+
+    @classmethod
     def of(cls, pod: Mapping[str, object], uid: str, node: str) -> Self | None:
         """What a bound pod holds by its own record; None if it asks for nothing that is ours.
 

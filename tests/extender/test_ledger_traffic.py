@@ -6,6 +6,7 @@ import pytest
 
 from extender import ledger as module
 from extender.ledger import Ledger
+from extender.placement import asked
 from extender.placement.allocation import Allocation, MigSlice
 from extender.placement.demand import Shape
 from extender.placement.profile import Mode
@@ -111,7 +112,7 @@ def test_a_reservation_that_ends_is_no_departure() -> None:
 def test_the_memory_of_who_asked_is_bounded_and_those_who_hold_are_known_anyway(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "MAX_ASKED", 2)
+    monkeypatch.setattr(asked, "MOST", 2)
     made = ledger(ONE)
     place(made, "holder")
     for uid in ("u1", "u2", "u1", "u3"):
