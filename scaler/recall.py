@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from scaler.evaluate import Past, evaluate, studied
-from scaler.forecast.headroom import HISTORY_H, HOUR_S, LONGEST_HOLD_S, METRIC_AGE_S, Learnt
+from scaler.forecast.headroom import BUDGET_H, HISTORY_H, HOUR_S, LONGEST_HOLD_S, METRIC_AGE_S, Learnt
 from scaler.policy.tokens_ahead import STEP_S
-from scaler.signals.reading import Reading
+from scaler.signals.reading import Reading, ReadingName
 from scaler.sources.base import Remembers, Source, Subject
 from scaler.trigger import Trigger
 
@@ -67,8 +67,12 @@ async def relive(sources: Sequence[Source], wanted: Wanted, pasts: Sequence[Past
 
 
 def beginning_s(now_s: float, trigger: Trigger) -> float:
-    """From when on readings matter: the hours that are known now, and what was held when the first of them began."""
-    hour_s = (now_s // HOUR_S - HISTORY_H + 1) * HOUR_S
+    """From when on readings matter: the hours that are known now, and what was held when the first of them began.
+
+    A trigger that counts who was late knows as many hours as the budget has: else two processes would price it apart.
+    """
+    hours = BUDGET_H if ReadingName.TTFT_ATTAINMENT in trigger.wanted() else HISTORY_H
+    hour_s = (now_s // HOUR_S - hours + 1) * HOUR_S
     return (hour_s - LONGEST_HOLD_S - METRIC_AGE_S - (trigger.cold_start_s or 0.0)) // STEP_S * STEP_S
 
 

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from scaler.engine import Engine, Published
-from scaler.forecast.headroom import HISTORY_H
+from scaler.forecast.headroom import BUDGET_H, HISTORY_H
 from scaler.obs import Observer
 from scaler.recall import POINTS, STRETCH, beginning_s, study
 from scaler.signals.reading import Reading
@@ -90,14 +90,23 @@ async def test_a_restarted_scaler_answers_as_the_one_that_was_there() -> None:
     await engine.close()
 
 
-async def test_two_days_are_asked_for_and_what_was_held_before_in_stretches() -> None:
-    source = remembering(START_S, 0.1)
+@pytest.mark.parametrize(
+    ("more", "hours"),
+    [
+        pytest.param({}, HISTORY_H, id="two days of demand"),
+        pytest.param({"firstTokenTarget": "2s"}, BUDGET_H, id="the whole budget, where it is counted who was late"),
+    ],
+)
+async def test_what_is_known_is_asked_for_and_what_was_held_before_in_stretches(
+    more: dict[str, str], hours: int
+) -> None:
+    source, keys = remembering(START_S, 0.1), KEYS | more
     engine = Engine(None, [source], limits(), Observer(CollectorRegistry()), clock=ManualClock(START_S + 1.0))
-    await engine.caught_up("agents", "chat", KEYS)
+    await engine.caught_up("agents", "chat", keys)
     await engine.close()
     spans = [(from_s, to_s) for from_s, to_s, step_s in source.recalled if step_s == 60.0]
-    assert spans[0][0] == beginning_s(START_S, TRIGGER)
-    assert HISTORY_H - 1 <= (START_S - spans[0][0]) / HOUR_S <= HISTORY_H + 2
+    assert spans[0][0] == beginning_s(START_S, Trigger.parse(keys))
+    assert hours - 1 <= (START_S - spans[0][0]) / HOUR_S <= hours + 2
     ticks = [(from_s, to_s) for from_s, to_s, step_s in source.recalled if step_s == 15.0]
     assert ticks[-1] == (START_S - 315.0, START_S)
     assert spans[-1][1] < ticks[-1][0] <= spans[-1][1] + 60.0, "the windows follow, tick by tick"
