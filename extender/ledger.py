@@ -438,6 +438,7 @@ class Ledger:
         if slot != NO_NODE:
             for position in changed:
                 self.fleet.update(slot, position, node.gpus[position], node.usages[position])
+            self.fleet.pod_kinds[slot] = node.pod_kinds
             self.fleet.set_room(slot, node.allocatable, node.free)
 
     def _tidy(self, name: str) -> None:

@@ -42,6 +42,7 @@ _PER_GPU: Final[Sequence[tuple[str, float]]] = (
 _PER_NODE: Final[Sequence[tuple[str, float]]] = (
     ("renewed_s", -np.inf),
     ("joins", 0),
+    ("pod_kinds", 0),
     *((name, NOT_TOLD) for name in ("cpu_milli", "memory_mib", "cpu_free_milli", "memory_free_mib")),
 )
 
@@ -103,6 +104,7 @@ class Fleet:
         self.cpu_free_milli, self.memory_free_mib = np.full((2, n), NOT_TOLD, np.int64)  # (n,) less what pods ask for
         self.joins = np.zeros(n, np.intp)  # (n,) place in `ways_joined` of what joins a node's GPUs
         self.ways_joined: list[Joins] = [NO_JOINS]
+        self.pod_kinds = np.zeros(n, np.int64)  # (n,) as Node.pod_kinds
         self.clock = 0  # counts the changes of nodes
         self._changed = np.zeros(_CHANGES_KEPT, np.intp)  # ring: which column changed, by clock modulo its length
         self.kind = np.zeros((w, n), np.int8)

@@ -6,7 +6,7 @@ from enum import StrEnum
 from math import inf
 from typing import Self
 
-from extender.placement.allocation import ALLOCATION, Allocation, AllocationError
+from extender.placement.allocation import ALLOCATION, Allocation, AllocationError, MpsShare, WholeGpu
 from extender.placement.demand import PREFIX, Demand
 from extender.placement.load import NO_LOAD, Load
 from extender.placement.usage import Held
@@ -44,6 +44,15 @@ class Holding:
     def uuids(self) -> frozenset[str]:
         """The GPUs of which it holds something."""
         return frozenset(g.uuid for g in self.allocation.grants())
+
+    @property
+    def kind(self) -> int | None:
+        """0: it shares GPUs; 1 to 8: it has so many whole ones, 8 for more; None: it holds neither."""
+        grants = self.allocation.grants()
+        whole = sum(isinstance(g, WholeGpu) for g in grants)
+        if whole:
+            return min(whole, 8)
+        return 0 if any(isinstance(g, MpsShare) for g in grants) else None
 
     def held(self, uuid: str) -> tuple[Held, ...]:
         """What it holds of one GPU."""

@@ -53,6 +53,7 @@ class Node:
         self._conflicts: dict[str, tuple[str, ...]] = {}
         self._static: StaticRoom | None = None  # None: to be counted again
         self._cpu_milli = self._memory_mib = 0  # of all pods
+        self._kinds: Counter[int] = Counter()  # pods by kind
 
     @property
     def gpus(self) -> tuple[Gpu, ...]:
@@ -71,6 +72,7 @@ class Node:
         before = self._let_go(holding.uid)
         self.pods[holding.uid] = holding
         self._use(holding.load, 1)
+        self._count(holding, 1)
         for uuid in holding.uuids:
             self._holders.setdefault(uuid, {})[holding.uid] = holding
         return self._recount(before | holding.uuids)
@@ -96,6 +98,11 @@ class Node:
             None if cpu is None else max(0, cpu - self._cpu_milli),
             None if memory is None else max(0, memory - self._memory_mib),
         )
+
+    @property
+    def pod_kinds(self) -> int:
+        """Which kinds of pods hold GPUs: bit 0 for shares, bit k for k whole GPUs, bit 8 for eight and more."""
+        return sum(1 << kind for kind, pods in self._kinds.items() if pods)
 
     def base(self) -> list[Usage]:
         """What would be left of each GPU without any pod."""
@@ -164,8 +171,11 @@ class Node:
     def _let_go(self, uid: str) -> frozenset[str]:
         """Returns the GPUs of which the pod held something; none if it is not known."""
         holding = self.pods.pop(uid, None)
-        self._use(holding.load if holding else NO_LOAD, -1)
-        uuids = holding.uuids if holding else frozenset[str]()
+        if holding is None:
+            return frozenset()
+        self._use(holding.load, -1)
+        self._count(holding, -1)
+        uuids = holding.uuids
         for uuid in uuids:
             del self._holders[uuid][uid]
             if not self._holders[uuid]:
@@ -175,6 +185,10 @@ class Node:
     def _use(self, load: Load, sign: int) -> None:
         self._cpu_milli += sign * load.cpu_milli
         self._memory_mib += sign * load.memory_mib
+
+    def _count(self, holding: Holding, sign: int) -> None:
+        if holding.kind is not None:
+            self._kinds[holding.kind] += sign
 
     def _recount(self, uuids: Iterable[str]) -> list[int]:
         self._static = None

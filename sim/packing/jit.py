@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Final
 
 from extender.machine_code import cache_folder, is_filled
+from extender.placement.ranking.jit import SOURCES as RANKING
 from extender.placement.spr.jit import SOURCES, compiler
 
-CACHE: Final = cache_folder(Path(__file__).parent, SOURCES)
+CACHE: Final = cache_folder(Path(__file__).parent, SOURCES, RANKING)
 compiled: Final = compiler(CACHE)
 
 

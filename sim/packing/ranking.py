@@ -8,15 +8,16 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from extender.placement.ranking.dot_prod import dot_prod_score
+from extender.placement.ranking.gpu_clustering import gpu_clustering_score, kind_of_pod
+from extender.placement.ranking.gpu_packing import gpu_packing_score
+from extender.placement.ranking.nodes import KINDS_OF_POD
 from extender.placement.spr.states import sort_descending
 from sim.packing.cluster import Cluster, Requests, empty_cluster, fits, place, requests_of
 from sim.packing.jit import compiled
 from sim.packing.model import Experiment, IntArray, Placement, nothing_placed
 from sim.packing.policies.best_fit import best_fit_score
-from sim.packing.policies.dot_prod import dot_prod_score
 from sim.packing.policies.first_fit import first_fit_score
-from sim.packing.policies.gpu_clustering import KINDS_OF_POD, gpu_clustering_score, kind_of_pod
-from sim.packing.policies.gpu_packing import gpu_packing_score
 from sim.packing.policies.random_fit import RandomState, random_gpu, random_node, random_state
 
 RANDOM, FIRST_FIT, BEST_FIT, DOT_PROD, GPU_PACKING, GPU_CLUSTERING = range(6)

@@ -110,10 +110,10 @@ class Room:
 class Lab:
     """The lab's own run, one arrival after the other."""
 
-    def __init__(self, of: Experiment) -> None:
-        from sim.packing.policies.spr import SprRun  # noqa: PLC0415  # compiled code, only where it is compared with
+    def __init__(self, of: Experiment, scorer: str) -> None:
+        from sim.packing.table import SCORERS  # noqa: PLC0415  # compiled code, only where it is compared with
 
-        self._run = SprRun(of, 0)
+        self._run = SCORERS[scorer.replace("-", "_")](of, 0)
         self._of = of
 
     def place(self, arrival: int) -> int:

@@ -25,7 +25,7 @@ def assume(
 
 
 def test_an_unknown_scorer_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match=r"want one of best-fit, fgd, .*, got 'magic'"):
+    with pytest.raises(ValueError, match=r"want one of best-fit, dot-prod, .*, got 'magic'"):
         Ledger(scorer="magic")
 
 

@@ -20,10 +20,14 @@ __all__ = ["DEFAULT", "SCORERS", "NodeScorer", "Scorer", "Shares", "node_scorer"
 SCORERS: Final[Mapping[str, Scorer]] = MappingProxyType(
     {
         "best-fit": BestFit(),
+        "dot-prod": BestFit(),
         "fgd": Fgd(),
         "first-fit": FirstFit(),
         "fragmentation": Fragmentation(),
+        "gpu-clustering": BestFit(),
+        "gpu-packing": BestFit(),
         "longest-run": LongestRun(),
+        "random": FirstFit(),
         "slice-value": SliceValue(),
         "spr": SliceValue(),
         "unweighted": Unweighted(),
@@ -32,8 +36,14 @@ SCORERS: Final[Mapping[str, Scorer]] = MappingProxyType(
 DEFAULT: Final = "slice-value"
 
 #: Scorers that price shares and whole GPUs by what else there is on a node; SCORERS has what prices their MIG slices.
-#: They are compiled, so they are imported where one is used: numba takes a second and 100 MiB.
-_NODE_SCORERS: Final = {"spr": ("extender.placement.spr.desk", "Desk")}
+#: Most are compiled, so they are imported where one is used: numba takes a second and 100 MiB.
+_NODE_SCORERS: Final = {
+    "dot-prod": ("extender.placement.ranking.dot_prod", "DotProd"),
+    "gpu-clustering": ("extender.placement.ranking.gpu_clustering", "GpuClustering"),
+    "gpu-packing": ("extender.placement.ranking.gpu_packing", "GpuPacking"),
+    "random": ("extender.placement.ranking.random_fit", "RandomFit"),
+    "spr": ("extender.placement.spr.desk", "Desk"),
+}
 
 
 def node_scorer(name: str, fleet: Fleet) -> NodeScorer | None:

@@ -4,12 +4,8 @@
 left out: only the maximum maps to 100, so the choice is the same.
 """
 
-from typing import Final
-
+from extender.placement.ranking.dot_prod import CPU_SCALE_MILLI, GPU_SCALE_MILLI
 from sim.packing.jit import compiled
-
-CPU_SCALE_MILLI: Final = 128000.0  # the published normalisation: openb's largest node
-GPU_SCALE_MILLI: Final = 8000.0
 
 
 @compiled

@@ -43,7 +43,7 @@ async def test_over_http_every_pod_gets_the_node_and_the_gpu_that_the_lab_gives_
     kinds = np.random.default_rng(3).permutation(kinds).tolist()
     pods = stream(5)
     of = experiment(kinds, pods)
-    lab, room = Lab(of), Room(of.nodes)
+    lab, room = Lab(of, "spr"), Room(of.nodes)
     store = here.there.store
     for i, kind in enumerate(kinds):
         store.create(NODES, node_object(i, kind))

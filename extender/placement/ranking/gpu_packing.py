@@ -3,8 +3,11 @@
 `GpuPackingScore` of hkust-adsl/kubernetes-scheduler-simulator@8f3d641.
 """
 
-from sim.packing.jit import compiled
-from sim.packing.model import IntArray
+import numpy as np
+
+from extender.placement.ranking.jit import compiled
+from extender.placement.ranking.nodes import IntArray, NodeRanking, Seen
+from extender.placement.scorers.base import Floats
 
 
 @compiled
@@ -17,13 +20,13 @@ def gpu_packing_score(gpus: IntArray, gpu_count: int, milli: int, wanted: int) -
     if wanted == 0:
         return 0
     free = 0
-    for i in range(8):
+    for i in range(gpus.size):
         if gpus[i] == 1000:
             free += 1
     if free == gpu_count:
         return int(max(33 - free, free))
     taken, taken_free, left_pct = 0, 0, 0
-    for i in range(7, -1, -1):
+    for i in range(gpus.size - 1, -1, -1):
         if gpus[i] >= milli and taken < wanted:
             taken += 1
             left_pct += gpus[i] * 100 // 1000
@@ -32,3 +35,16 @@ def gpu_packing_score(gpus: IntArray, gpu_count: int, milli: int, wanted: int) -
     if taken_free > 0:
         return int(max(50 - taken_free, 33))
     return int(max(100 - left_pct // 10, 50))
+
+
+@compiled
+def _score_nodes(seen: Seen, score: Floats) -> None:
+    for i in range(score.size):
+        score[i] = gpu_packing_score(seen.gpus[i], seen.gpu_count[i], seen.milli[i], seen.wanted)
+
+
+class GpuPacking(NodeRanking):
+    def score(self, seen: Seen) -> Floats:
+        score = np.zeros(len(seen.milli))
+        _score_nodes(seen, score)
+        return score

@@ -1,4 +1,4 @@
-"""The extender places by scarcity-priced rollout as the packing lab does: same node, same GPU, arrival by arrival."""
+"""The extender places as the packing lab does by the same policy: same node, same GPU, arrival by arrival."""
 
 from collections.abc import Sequence
 
@@ -35,10 +35,10 @@ PODS = st.one_of(
 )
 
 
-def follow(kinds: Sequence[int], pods: Sequence[Pod]) -> int:
+def follow(kinds: Sequence[int], pods: Sequence[Pod], scorer: str) -> int:
     """How many arrivals were compared."""
     of = experiment(kinds, pods)
-    lab, room, ledger = Lab(of), Room(of.nodes), Ledger(scorer="spr")
+    lab, room, ledger = Lab(of, scorer), Room(of.nodes), Ledger(scorer=scorer)
     for i, kind in enumerate(kinds):
         ledger.put_node_object(node_object(i, kind))
         ledger.heartbeat(name_of(i), NOW_S)
@@ -65,11 +65,14 @@ def follow(kinds: Sequence[int], pods: Sequence[Pod]) -> int:
     return len(pods)
 
 
+@pytest.mark.parametrize("scorer", ["spr", "dot-prod", "gpu-clustering", "gpu-packing"])
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(
     kinds=st.lists(st.integers(0, len(KINDS) - 1), min_size=1, max_size=8),
     different=st.lists(PODS, min_size=1, max_size=8),
     data=st.data(),
 )
-def test_node_and_gpu_are_those_of_the_lab(kinds: list[int], different: list[Pod], data: st.DataObject) -> None:
-    follow(kinds, data.draw(st.lists(st.sampled_from(different), min_size=1, max_size=90)))
+def test_node_and_gpu_are_those_of_the_lab(
+    scorer: str, kinds: list[int], different: list[Pod], data: st.DataObject
+) -> None:
+    follow(kinds, data.draw(st.lists(st.sampled_from(different), min_size=1, max_size=90)), scorer)

@@ -3,12 +3,11 @@
 `GpuClusteringScore` of hkust-adsl/kubernetes-scheduler-simulator@8f3d641.
 """
 
-from typing import Final
+import numpy as np
 
-from sim.packing.jit import compiled
-from sim.packing.model import IntArray
-
-KINDS_OF_POD: Final = 9  # 0: shares a GPU; k: takes k whole GPUs
+from extender.placement.ranking.jit import compiled
+from extender.placement.ranking.nodes import IntArray, NodeRanking, Seen
+from extender.placement.scorers.base import Floats
 
 
 @compiled
@@ -18,7 +17,7 @@ def kind_of_pod(milli: int, wanted: int) -> int:
 
 @compiled
 def gpu_clustering_score(held: IntArray, gpu_left_milli: int, wanted: int, kind: int) -> int:
-    """`held`: the node's GPU pods of each kind.
+    """`held`: GPU pods of each kind on the node, or 1 where there are some.
 
     0 for a CPU-only pod; else 25 (8000 - GPU left) // 8000, and 75 more if the node has this kind only, 50 if it has
     others too, 25 if it has no GPU pod.
@@ -32,3 +31,16 @@ def gpu_clustering_score(held: IntArray, gpu_left_milli: int, wanted: int, kind:
     if held[kind] > 0:
         return int(base + (75 if others == 0 else 50))
     return int(base + (25 if others == 0 else 0))
+
+
+@compiled
+def _score_nodes(seen: Seen, left_milli: IntArray, score: Floats) -> None:
+    for i in range(score.size):
+        score[i] = gpu_clustering_score(seen.held[i], left_milli[i], seen.wanted, seen.kind)
+
+
+class GpuClustering(NodeRanking):
+    def score(self, seen: Seen) -> Floats:
+        score = np.zeros(len(seen.milli))
+        _score_nodes(seen, seen.gpus.sum(axis=1), score)
+        return score
