@@ -21,6 +21,7 @@ BENCHMARKS: Final = {
     "simulate": "bench.simulate",
     "packing": "bench.packing",
     "spr": "bench.spr",
+    "warmth": "bench.warmth",
 }
 
 

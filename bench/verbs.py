@@ -11,6 +11,7 @@ from extender.ledger import Ledger
 from extender.placement.allocation import ALLOCATION, Allocation
 from extender.placement.demand import Demand
 from extender.placement.model import INVENTORY
+from extender.placement.reserve import parse
 from extender.verbs import filter_nodes, score_nodes
 from extender.wire import decode_args, encode_filter, encode_scores
 
@@ -38,6 +39,11 @@ ASKED: Final = (
     ("fits nowhere", {"profile": "7g.80gb", "gpu-model": "h100-80"}, 1),
     ("2 whole GPUs", {"mode": "exclusive"}, 2),
     ("2 whole GPUs joined by NVLink", {"mode": "exclusive", "link": "require"}, 2),
+)
+#: Room that is kept: far from it, and all of it.
+RESERVES: Final = (
+    ("room kept", "priority>=1000: 4 x 1g.10gb"),
+    ("all room kept", "priority>=1000: 1000000 x 1g.10gb"),
 )
 
 
@@ -136,17 +142,37 @@ def assume_ms(ledger: Ledger, names: list[str]) -> list[float]:
     return taken
 
 
+def warmed(ledger: Ledger, names: list[str]) -> dict[str, Any]:
+    """Half of the nodes list 50 images, the pod's among them, and on 200 its weights are. The pod."""
+    listed = [{"names": [f"image-{i}:1", f"image-{i}@sha256:0"], "sizeBytes": (100 + i) << 20} for i in range(49)]
+    for i, name in enumerate(names[::2]):
+        engine = {"names": ["engine:1"], "sizeBytes": 20 << 30}
+        ledger.put_node_object({**node(name, mode_of(2 * i % SAMPLE)), "status": {"images": [engine, *listed]}})
+    for i, name in enumerate(names[:: len(names) // 200]):
+        running = pod(f"weights-{i}", {"weights": "llama"}, "team-0")
+        running["spec"] = {"nodeName": name, "containers": [{"name": "main"}]}
+        ledger.put_pod({**running, "status": {"phase": "Running"}})
+    asked = pod("new", {"profile": "1g.10gb", "weights": "llama"}, "team-0")
+    asked["spec"]["containers"][0]["image"] = "engine:1"
+    return asked
+
+
 def run() -> list[Row]:
     rows: list[Row] = []
     for nodes in NODES:
         ledger = cluster(nodes)
         names = [f"node-{i:04}" for i in range(nodes)]
-        for title, ask, count in ASKED:
-            body = json.dumps({"Pod": pod("new", ask, "team-0", count), "Nodes": None, "NodeNames": names}).encode()
+        asked = [(title, pod("new", ask, "team-0", count), "") for title, ask, count in ASKED]
+        asked.append(("MIG 1g, image warm on half of the nodes", warmed(ledger, names), ""))
+        asked += [(f"MIG 1g, {title}", asked[0][1], reserve) for title, reserve in RESERVES]
+        for title, wanted, reserve in asked:
+            ledger.reserves = parse(reserve)
+            body = json.dumps({"Pod": wanted, "Nodes": None, "NodeNames": names}).encode()
             for verb, taken in zip(("filter", "prioritize"), timed(ledger, body), strict=True):
                 what = f"{verb}, {nodes:,} nodes x {GPUS} GPUs, {title}"
                 rows.append((f"{what}, median", median(taken), "ms"))
                 rows.append((f"{what}, p99", float(np.percentile(taken, 99)), "ms"))
+        ledger.reserves = ()
         rows.append(
             (f"assume and forget, {nodes:,} nodes x {GPUS} GPUs, median", median(assume_ms(ledger, names)), "ms")
         )

@@ -246,7 +246,7 @@ def advise(
         demands = advice.demands(want or (), advice.Hypothetical(priority, tenant, gpu_model))
         chosen = Settings.of(kubeconfig=kubeconfig)
         objects, now_s = asyncio.run(_objects(chosen, state))
-        found = survey(objects, now_s, stale_after_s=chosen.stale_after_s, scorer=chosen.scorer)
+        found = survey(objects, now_s, _ledger(chosen))
     except (advice.AdviseError, ValidationError, KubeError, ObjectError) as e:
         typer.echo(f"slicewise extender: {e}", err=True)
         raise typer.Exit(2) from e

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from extender.ledger import Ledger
 from extender.placement.advice import Asking, Outcome, Placed, Standing, Unplaced, fragmentation, plain_room
 from extender.placement.allocation import Allocation
-from extender.placement.plan import plan
 from extender.verbs import filter_nodes, score_nodes
 
 
@@ -23,8 +22,8 @@ class Rehearsal:
     def opens(self, asking: Asking, node: str, gone: frozenset[str]) -> bool:
         if self._ledger.unusable(node, self._now_s) is not None:
             return False
-        view = self._ledger.view_for(node, asking.demand, gone)
-        return isinstance(plan(asking.demand, view, self._ledger.prices()), Allocation)
+        guard = self._ledger.guard(asking.demand, self._now_s)
+        return isinstance(self._ledger.choose(asking.demand, node, guard, gone), Allocation)
 
     def rehearse(self, gone: Sequence[Standing], wanted: Sequence[Asking], *, returning_first: bool = False) -> Outcome:
         ledger = self._ledger

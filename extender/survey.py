@@ -15,7 +15,6 @@ from extender.placement.demand import PREFIX, Demand, DemandError
 from extender.placement.eligible import admits, selects, unjudged
 from extender.placement.holding import Holding, mapping, pod_key
 from extender.placement.quantity import parse_count
-from extender.placement.scorers import DEFAULT
 from extender.rehearsal import Rehearsal
 
 Json = Mapping[str, Any]
@@ -75,9 +74,8 @@ class Survey:
         return advise(self.board, asking, self.standing, replace(rules, budgets=self.budgets, priority=lowest))
 
 
-def survey(objects: Objects, now_s: float, *, stale_after_s: float, scorer: str = DEFAULT) -> Survey:
-    """Reads all objects. Raises ObjectError for what the API server could not have sent."""
-    ledger = Ledger(stale_after_s=stale_after_s, scorer=scorer)
+def survey(objects: Objects, now_s: float, ledger: Ledger) -> Survey:
+    """Reads all objects into an empty ledger. Raises ObjectError for what the API server could not have sent."""
     ledger.replace_nodes(objects.nodes)
     for name, renewed_s in objects.renewed_s.items():
         ledger.heartbeat(name, renewed_s)

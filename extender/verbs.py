@@ -79,13 +79,15 @@ def filter_nodes(ledger: Ledger, demand: Demand, names: Sequence[str], now_s: fl
         lookup = fleet.lookup(demand.shape)
         room = rooms(fleet, lookup, demand)
         fits = fitting(room, demand.count)[slots] & fresh
-        kept = dict.fromkeys(_look_closer(ledger, demand, names, fits, fresh), KEPT)
-        kept |= _spare(ledger, demand, names, fits, now_s)
+        kept = _look_closer(ledger, demand, names, fits, fresh)
         refused = ~fits & fresh
+        shut, whys_shut = _shut(ledger, demand, names, fits, now_s)
+        fits &= ~shut
         if refused.any():
             whys, resolvable = reasons(fleet, lookup, demand, room, slots[refused])
             _tell(answer, list(compress(names, refused.tolist())), whys, resolvable)
-            answer.failed.update(kept)
+            answer.failed.update(dict.fromkeys(kept, KEPT))
+        answer.failed.update(zip(compress(names, shut.tolist()), whys_shut, strict=True))
     for i in np.flatnonzero(~fresh).tolist():
         answer.unresolvable[names[i]] = ledger.unusable(names[i], now_s) or ledger.stale()
     answer.fit.extend(compress(names, fits.tolist()))
@@ -236,15 +238,17 @@ def _fits(
     return isinstance(ledger.choose(demand, name, guard, gone), Allocation)
 
 
-def _spare(ledger: Ledger, demand: Demand, names: Sequence[str], fits: Bools, now_s: float) -> dict[str, str]:
-    """Takes nodes out of `fits` whose room is kept for more important pods; answers them with why.
+def _shut(
+    ledger: Ledger, demand: Demand, names: Sequence[str], fits: Bools, now_s: float
+) -> tuple[Bools, list[str]]:  # (n,) and one text for each that is
+    """Nodes that fit, and whose room is kept for more important pods.
 
     Most are told apart as arrays. Where nominated pods go first, and where it hangs on which places are chosen, nodes
     are planned one by one: at most as many as there are slices reserved, or about that.
     """
     guard = ledger.guard(demand, now_s)
     if guard is None or demand.shape is None:
-        return {}
+        return np.zeros(len(names), np.bool_), []
     slots = _slots(ledger, names)
     near, (opens, known) = fits & guard.near()[slots], guard.opens(demand, demand.shape)
     own, special = ledger.holding(demand.uid), ledger.special_nodes(demand)
@@ -256,8 +260,7 @@ def _spare(ledger: Ledger, demand: Demand, names: Sequence[str], fits: Bools, no
     shut = near & ~planned & ~opens[slots]
     for i in np.flatnonzero(planned).tolist():
         shut[i] = not _fits(ledger, demand, names[i], guard)
-    fits &= ~shut
-    return dict(zip(compress(names, shut.tolist()), guard.whys(slots[shut]), strict=True))
+    return shut, guard.whys(slots[shut])
 
 
 def _look_closer(ledger: Ledger, demand: Demand, names: Sequence[str], fits: Bools, fresh: Bools) -> list[str]:

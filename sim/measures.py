@@ -24,6 +24,12 @@ MEASURES: Final[Mapping[str, Measure]] = MappingProxyType(
         "first_token_p99_s": Measure(
             lambda r: r.latency.first_token_s.p99, more_is_better=False, about="time to first token, P99, s"
         ),
+        "to_ready_mean_s": Measure(
+            lambda r: r.starts.to_ready_s.mean, more_is_better=False, about="pod created to ready, mean, s"
+        ),
+        "to_ready_p99_s": Measure(
+            lambda r: r.starts.to_ready_s.p99, more_is_better=False, about="pod created to ready, P99, s"
+        ),
         "end_to_end_p99_s": Measure(
             lambda r: r.latency.end_to_end_s.p99, more_is_better=False, about="end to end, P99, s"
         ),

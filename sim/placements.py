@@ -13,9 +13,9 @@ from extender.ledger import Ledger, Refusal
 from extender.placement.allocation import ALLOCATION, Allocation, AllocationError, said
 from extender.placement.demand import Demand, DemandError
 from extender.placement.holding import mapping
-from extender.placement.model import INVENTORY
 from extender.verbs import Filtered, score_nodes
 from sim.cluster.kubescheduler import best_nodes
+from sim.cluster.nodes import node_object
 from sim.recorded import BindAsked, FilterAsked, Happened, NodeSeen, PodGone, PodSeen
 
 
@@ -80,7 +80,7 @@ class _Today:
         if seen.inventory is None:
             self.ledger.drop_node(seen.node)
             return
-        self.ledger.put_node_object({"metadata": {"name": seen.node, "annotations": {INVENTORY: seen.inventory}}})
+        self.ledger.put_node_object(node_object(seen.node, seen.inventory, seen.images))
         self.ledger.heartbeat(seen.node, 0.0)
 
     def pod(self, seen: PodSeen) -> None:
@@ -100,6 +100,7 @@ class _Today:
 
     def gone(self, gone: PodGone) -> None:
         self.ledger.drop_pod(gone.uid)
+        self.ledger.expire(gone.at_s)
         for known in (self.demands, self.nodes, self.scores, self.chosen):
             known.pop(gone.uid, None)
 

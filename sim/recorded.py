@@ -18,11 +18,15 @@ FILTER, BIND = "recorded.filter", "recorded.bind"
 
 @dataclass(frozen=True, slots=True)
 class NodeSeen:
-    """`inventory`: the annotation as it is from now on; None where the node is gone or its agent has not reported."""
+    """`inventory`: the annotation as it is from now on; None where the node is gone or its agent has not reported.
+
+    `images`: name and bytes of each that its status lists.
+    """
 
     at_s: float
     node: str
     inventory: str | None
+    images: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,14 @@ def _node(event: Mapping[str, Any]) -> NodeSeen:
     inventory = event.get("inventory")
     if type(inventory) not in {str, type(None)}:
         raise ValueError("inventory: want the annotation's text, or null for a node without one")
-    return NodeSeen(_at(event), _text(event, "node"), inventory)
+    images = event.get("images", [])
+    if not (isinstance(images, list) and all(map(_is_image, images))):
+        raise ValueError("images: want a list of [name, bytes]")
+    return NodeSeen(_at(event), _text(event, "node"), inventory, tuple((name, size) for name, size in images))
+
+
+def _is_image(image: object) -> bool:
+    return isinstance(image, list) and [type(part) for part in image] == [str, int]
 
 
 def _pod(event: Mapping[str, Any]) -> PodSeen:
@@ -101,8 +112,9 @@ _PARSERS: Final[Mapping[str, Callable[[Mapping[str, Any]], Happened]]] = Mapping
 def line(happened: Happened) -> dict[str, object]:
     """As `parse` reads it."""
     match happened:
-        case NodeSeen(at_s, node, inventory):
-            return {"event": NODE, "at_s": at_s, "node": node, "inventory": inventory}
+        case NodeSeen(at_s, node, inventory, images):
+            seen: dict[str, object] = {"event": NODE, "at_s": at_s, "node": node, "inventory": inventory}
+            return seen | ({"images": [list(image) for image in images]} if images else {})
         case PodSeen(at_s, pod):
             return {"event": POD, "at_s": at_s, "pod": pod}
         case PodGone(at_s, uid):

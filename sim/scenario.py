@@ -17,6 +17,7 @@ from sim.cluster.coldstart import ColdStart
 from sim.cluster.hpayaml import HorizontalPodAutoscaler
 from sim.cluster.nodes import Kind, Loss, Provisioning
 from sim.cluster.placed import Interference, Limits
+from sim.cluster.placing import ExtenderYaml
 from sim.cluster.prometheus import EACH, READS
 from sim.cluster.scaledobject import ScaledObject
 from sim.engines import engine_of, how_to_name, replaced_by_catalog
@@ -141,6 +142,7 @@ class Cluster(Strict):
     sharing: SharingYaml = SharingYaml()
     provisioning: Provisioning = Provisioning()
     loss: Loss | None = None
+    extender: ExtenderYaml = ExtenderYaml()
     percentage_of_nodes_to_score: int = Field(default=0, ge=0, le=100)  #: kube-scheduler's own option
     cold_start: ColdStart = ColdStart()
     termination_grace_period: Seconds = Field(default=30.0, ge=0)

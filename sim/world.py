@@ -92,12 +92,11 @@ class World:
         yaml = self.scenario.yaml
         given = [*(n.pod for n in yaml.cluster.neighbours), yaml.pod]
         self.templates = [admitted(template, yaml.cluster.priority_classes) for template in given]
-        # an agent always says that it is there, so an inventory never grows stale
-        self.ledger = Ledger(stale_after_s=float("inf"))
+        self.ledger = yaml.cluster.extender.ledger()
         self.scheduler = KubeScheduler(
             self.ledger, stream(self.seed, "scheduler"), percentage=yaml.cluster.percentage_of_nodes_to_score
         )
-        self.starter = Starter(yaml.cluster.cold_start, self.seed, self)
+        self.starter = Starter(yaml.cluster.cold_start, self.seed, self, self._came)
         self.sharing = Sharing(yaml.cluster.sharing.by, yaml.cluster.sharing.interference)
         cluster = yaml.cluster
         kinds = [n.kind for n in cluster.nodes]
@@ -253,6 +252,12 @@ class World:
     def _runs(self, pod: Pod) -> None:
         pod.running_s = self.now_s
 
+    def _came(self, node: str, what: str) -> None:
+        mib = self.starter.config.image_mib
+        for image in self.pods[-1].demand.reuse.images[:1] if what == "image" else ():
+            images = self.fleet.list_image(node, image, mib)
+            self.tell(NodeSeen(self.now_s, node, self.fleet.inventory_text(node), images))
+
     def _ready(self, pod: Pod, stages: Mapping[str, float]) -> None:
         if not pod.alive or pod.node is None or pod.allocation is None:
             return
@@ -312,6 +317,7 @@ class World:
         self.parked.pop(pod.demand.uid, None)
         self.ledger.drop_pod(pod.demand.uid)
         self.scheduler.cores.drop(pod.demand.uid)
+        self.ledger.expire(self.now_s)
         self.tell(PodGone(self.now_s, pod.demand.uid))
 
     def _retry_parked(self) -> None:

@@ -211,11 +211,9 @@ class Guard:
 
     def whys(self, columns: NDArray[np.intp]) -> list[str]:
         """The first reserve that stands in the way on each of these nodes, of those that are near."""
-        found = [self._limits[-1].reserve.why] * len(columns)
-        for limit in reversed(self._limits):
-            for i in np.flatnonzero(limit.near[columns]).tolist():
-                found[i] = limit.reserve.why
-        return found
+        first = np.argmax([limit.near[columns] for limit in self._limits], axis=0)
+        whys = [limit.reserve.why for limit in self._limits]
+        return [whys[i] for i in first.tolist()]
 
     def _opens_whole(self, lookup: Lookup, count: int) -> tuple[Bools, Bools]:
         """Whichever GPUs are chosen they take at least, and at most, so much of each reserve."""

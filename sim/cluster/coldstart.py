@@ -22,7 +22,7 @@ def _wait(p50: str, p90: str) -> Wait:
     return Wait.model_validate({"p50": p50, "p90": p90})
 
 
-def _pass() -> None:
+def _pass(*_: str) -> None:
     """Nobody wants to know."""
 
 
@@ -36,6 +36,7 @@ class ColdStart(Strict):
 
     slice: Wait = _wait("2s", "4s")  #: MIG instance created, device handed over
     image: Wait = _wait("60s", "120s")  #: pulled once a node
+    image_mib: int = Field(default=19_073, ge=0)  #: as its node lists it afterwards, under the name that the pod has
     weights: Wait = _wait("30s", "60s")  #: from the store, once a node
     weights_cached: Wait = _wait("8s", "12s")  #: from the node's page cache
     engine: Wait = _wait("36s", "40s")  #: process, graphs, profiling
@@ -72,11 +73,15 @@ class _Start:
 
 @dataclass(slots=True)
 class Starter:
-    """Draws each pod's own stages, whatever the others do: common random numbers across policies."""
+    """Draws each pod's own stages, whatever the others do: common random numbers across policies.
+
+    `came`: hears of each copy that has come to a node, the image or the weights.
+    """
 
     config: ColdStart
     seed: int
     clock: Clock
+    came: Callable[[str, str], None] = _pass
     caches: dict[str, NodeCache] = field(default_factory=dict)
     store: Store = field(init=False)
 
@@ -134,11 +139,12 @@ class Starter:
             return
         copy.waiting.append(lambda: then(first))
         if first:
-            self.store.begin(f"{start.node}/{what}", start.times[what], lambda: self._arrived(copy))
+            self.store.begin(f"{start.node}/{what}", start.times[what], lambda: self._arrived(start.node, what))
 
-    @staticmethod
-    def _arrived(copy: Copy) -> None:
+    def _arrived(self, node: str, what: str) -> None:
+        copy = self.caches[node].copies[what]
         copy.there = True
+        self.came(node, what)
         waiting, copy.waiting = copy.waiting, []
         for go_on in waiting:
             go_on()

@@ -15,10 +15,12 @@ from pydantic import Field
 
 from extender.ledger import Ledger, Refusal
 from extender.placement import catalog as gpus
-from extender.placement.model import Demand, GpuModel, Inventory
+from extender.placement.model import INVENTORY, Demand, GpuModel, Inventory
 from sim.streams import stream
 from sim.strict import Seconds, Strict
 from sim.workloads.shapes import Wait, lognormal
+
+Image = tuple[str, int]  #: name, bytes
 
 
 def _wait(p50: str, p90: str) -> Wait:
@@ -93,6 +95,7 @@ class Fleet:
     coming: list[int] = field(default_factory=list)  #: of each kind
     numbers: list[int] = field(default_factory=list)
     lives: dict[str, Life] = field(default_factory=dict)  #: of all nodes that ever were
+    images: dict[str, tuple[Image, ...]] = field(default_factory=dict)  #: that each node lists
 
     def __post_init__(self) -> None:
         self.coming, self.numbers = [0] * len(self.kinds), [0] * len(self.kinds)
@@ -112,9 +115,16 @@ class Fleet:
         kind = self.kinds[self.kind_of[name]]
         return inventory_text(name, kind.gpu, kind.gpus_per_node, kind.mode)
 
+    def list_image(self, name: str, image: str, mib: int) -> tuple[Image, ...]:
+        """Its kubelet lists an image in the node's status from now on; answers all that it lists."""
+        images = self.images[name] = (*self.images.get(name, ()), (image, mib << 20))
+        self.ledger.put_node_object(node_object(name, self.inventory_text(name), images))
+        return images
+
     def drop(self, name: str, now_s: float) -> int:
         """It is gone; answers its kind."""
         kind = self.kind_of.pop(name)
+        self.images.pop(name, None)
         self.lives[name].to_s = now_s
         self.ledger.drop_node(name)
         return kind
@@ -173,6 +183,12 @@ class Fleet:
         """Whether it was provisioned beyond those that are always there."""
         kind = self.kind_of.get(name)
         return kind is not None and self.here(kind) > self.kinds[kind].count
+
+
+def node_object(name: str, inventory: str, images: Sequence[Image] = ()) -> dict[str, object]:
+    """The Node as the API shows it, as far as the extender reads it."""
+    listed = [{"names": [image], "sizeBytes": size} for image, size in images]
+    return {"metadata": {"name": name, "annotations": {INVENTORY: inventory}}, "status": {"images": listed}}
 
 
 def inventory_text(node: str, gpu: str, count: int, mode: str) -> str:

@@ -37,7 +37,7 @@ def budget(name: str, allowed: object, selector: object, **status: object) -> Js
 def surveyed(nodes: Sequence[Json], pods: Sequence[Json], budgets: Sequence[Json] = ()) -> Survey:
     """All nodes alive."""
     objects = Objects(nodes, pods, budgets, {n["metadata"]["name"]: NOW_S for n in nodes})
-    return survey(objects, NOW_S, stale_after_s=60.0)
+    return survey(objects, NOW_S, Ledger(stale_after_s=60.0))
 
 
 def ledger_of(nodes: Sequence[Json], pods: Sequence[Json]) -> Ledger:

@@ -147,6 +147,15 @@ def test_a_node_that_is_gone_has_nothing_any_more() -> None:
     assert made.caches == {}
 
 
+def test_what_has_come_to_a_node_is_told_once() -> None:
+    clock, came = Ticking(), list[tuple[str, str]]()
+    made = Starter(ColdStart(), 3, clock, lambda node, what: came.append((node, what)))
+    for number, node in enumerate(("n0", "n0", "n1")):
+        made.begin(number, node, lambda _: None)
+    clock.run()
+    assert sorted(came) == [("n0", "image"), ("n0", "weights"), ("n1", "image"), ("n1", "weights")]
+
+
 @pytest.mark.parametrize("period", ["1s", "10s", "30s"])
 def test_ready_comes_with_a_probe(period: str) -> None:
     stages = starts((0, "n0", 0.0), probePeriod=period)[0]

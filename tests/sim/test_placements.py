@@ -9,7 +9,7 @@ from extender.ledger import Ledger
 from extender.placement.allocation import ALLOCATION
 from extender.placement.model import Demand
 from sim.cluster.nodes import inventory_text
-from sim.placements import placements
+from sim.placements import _Today, placements
 from sim.recorded import BindAsked, FilterAsked, Happened, NodeSeen, PodGone, PodSeen, line, parse
 
 
@@ -148,7 +148,26 @@ def test_what_asks_for_nothing_of_ours_is_passed_over() -> None:
     assert placements(happened) is None
 
 
-@pytest.mark.parametrize("happened", [*real(["a"], [pod("x")], "a"), NodeSeen(1.0, "a", None), PodGone(2.0, "uid-x")])
+def test_a_warm_node_is_as_warm_today_as_it_was() -> None:
+    """Of two equal nodes one lists the image, so that one was chosen; without it either is as good."""
+    nodes = [NodeSeen(0.0, name, inventory_text(name, "a100-80", 1, "mig")) for name in ("a", "b")]
+    warm = NodeSeen(0.5, "b", nodes[1].inventory, (("engine:1", 20 << 30),))
+    asking = {"spec": {"containers": [{**pod("x")["spec"]["containers"][0], "image": "engine:1"}]}}
+    seen = PodSeen(1.0, {**pod("x"), **asking})
+    for chosen, differences in (("b", 0), ("a", 1)):
+        today = _Today()
+        for node in (*nodes, warm):
+            today.node(node)
+        today.pod(seen)
+        today.filter(FilterAsked(1.0, "uid-x", ("a", "b")))
+        today.bind(BindAsked(1.0, "uid-x", chosen))
+        assert len(today.differences) == differences
+
+
+SEEN = [NodeSeen(1.0, "a", None), NodeSeen(1.0, "a", "{}", (("engine:1", 7),)), PodGone(2.0, "uid-x")]
+
+
+@pytest.mark.parametrize("happened", [*real(["a"], [pod("x")], "a"), *SEEN])
 def test_lines_are_read_as_they_were_written(happened: Happened) -> None:
     assert parse(line(happened)) == happened
 
@@ -157,6 +176,11 @@ def test_lines_are_read_as_they_were_written(happened: Happened) -> None:
     ("event", "fault"),
     [
         pytest.param({"event": "recorded.node", "at_s": 1, "node": "a", "inventory": 3}, "inventory: want", id="node"),
+        pytest.param(
+            {"event": "recorded.node", "at_s": 1, "node": "a", "inventory": None, "images": [["x", "7"]]},
+            "images: want a list",
+            id="images",
+        ),
         pytest.param({"event": "recorded.pod", "at_s": 1, "pod": {}}, "pod: want a Pod object", id="pod"),
         pytest.param({"event": "recorded.gone", "at_s": 1}, "uid: want a text", id="gone"),
         pytest.param({"event": "recorded.filter", "at_s": 1, "uid": "x", "nodes": "a"}, "nodes: want a list", id="ask"),
