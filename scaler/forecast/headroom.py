@@ -16,6 +16,7 @@ whole hours: two scalers that have read the same for so long give the same answe
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from math import exp, floor, log
 from typing import Final
 
@@ -125,6 +126,7 @@ class Learnt:
 NOTHING_LEARNT: Final = Learnt()
 
 
+@lru_cache(maxsize=256)
 def holds_s(cold_start_s: float) -> tuple[float, ...]:
     base_s = max(cold_start_s, SHORTEST_LEAD_S)
     return tuple(min(times * base_s, LONGEST_HOLD_S) for times in HOLDS)
@@ -144,20 +146,12 @@ def learn(learnt: Learnt, seen: Observed, *, cold_start_s: float, late_share: fl
     if not hours or hours[-1].number != number:
         hours = (*(_aged(hour, number) for hour in hours if number - BUDGET_H < hour.number), Hour(number))
         past = _sum(hours[:-1])
-    learnt = Learnt(
-        at_s=(*learnt.at_s[keep:], seen.at_s),
-        slow=(*learnt.slow[keep:], max(0.0, seen.slow)),
-        hours=hours,
-        past=past,
-        headroom=learnt.headroom,
-        reviewed_s=learnt.reviewed_s,
-    )
-    latest = _counted(hours[-1], learnt, seen, cold_start_s, lead_s)
-    learnt = replace(learnt, hours=(*hours[:-1], latest))
-    is_learning = len(learnt.hours) <= LEARNING_H
-    if is_learning or floor(seen.at_s / REVIEW_S) > floor((learnt.reviewed_s or 0.0) / REVIEW_S):
-        learnt = replace(learnt, headroom=_reviewed(learnt, cold_start_s, late_share), reviewed_s=seen.at_s)
-    return learnt
+    at_s, slow = (*learnt.at_s[keep:], seen.at_s), (*learnt.slow[keep:], max(0.0, seen.slow))
+    hours = (*hours[:-1], _counted(hours[-1], at_s, slow, seen, cold_start_s))
+    headroom, reviewed_s = learnt.headroom, learnt.reviewed_s
+    if len(hours) <= LEARNING_H or floor(seen.at_s / REVIEW_S) > floor((reviewed_s or 0.0) / REVIEW_S):
+        headroom, reviewed_s = _reviewed(hours, past, cold_start_s, late_share), seen.at_s
+    return Learnt(at_s, slow, hours, past, headroom, reviewed_s)
 
 
 def _aged(hour: Hour, number: int) -> Hour:
@@ -181,23 +175,23 @@ def _sum(hours: Sequence[Hour]) -> Hour:
     return Hour(len(hours), sum(hour.demand for hour in hours), held, tuple(ratios), arrived, late)
 
 
-def _counted(hour: Hour, learnt: Learnt, seen: Observed, cold_start_s: float, lead_s: float) -> Hour:
+def _counted(hour: Hour, at_s: Sequence[float], slow: Sequence[float], seen: Observed, cold_start_s: float) -> Hour:
     """`hour` with what this moment says of each hold; nothing, as long as no demand is known from a lead time ago."""
     arrived, late = hour.arrived + seen.arrived, hour.late + seen.late
-    until_s = seen.at_s - lead_s
-    until = bisect_right(learnt.at_s, until_s)
+    until_s = seen.at_s - (cold_start_s + METRIC_AGE_S)
+    until = bisect_right(at_s, until_s)
     if until == 0 or seen.fast <= 0.0:
         return replace(hour, arrived=arrived, late=late)
     firsts = [
-        min(until - 1, bisect_left(learnt.at_s, until_s - max(hold_s - cold_start_s, 0.0)))
-        for hold_s in holds_s(cold_start_s)
+        min(until - 1, bisect_left(at_s, until_s - max(hold_s - cold_start_s, 0.0))) for hold_s in holds_s(cold_start_s)
     ]
-    held = tuple(_highest(learnt.slow, firsts, until))
+    held = tuple(_highest(slow, firsts, until))
     ratios: list[Mapping[int, float]] = []
     for before, highest in zip(hour.ratios, held, strict=True):
-        step = _bin(seen.fast, highest)
-        ratios.append({**before, step: before.get(step, 0.0) + seen.fast})
-    sums = tuple(before + highest for before, highest in zip(hour.held, held, strict=True))
+        counted, step = dict(before), _bin(seen.fast, highest)
+        counted[step] = counted.get(step, 0.0) + seen.fast
+        ratios.append(counted)
+    sums = tuple([before + highest for before, highest in zip(hour.held, held, strict=True)])
     return Hour(hour.number, hour.demand + seen.fast, sums, tuple(ratios), arrived, late)
 
 
@@ -218,13 +212,13 @@ def _bin(demand: float, held: float) -> int:
     return floor(log(ratio) / BIN) if ratio > LEAST else LOWEST
 
 
-def _reviewed(learnt: Learnt, cold_start_s: float, late_share: float) -> Headroom:
+def _reviewed(hours: Sequence[Hour], past: Hour, cold_start_s: float, late_share: float) -> Headroom:
     """The headroom and hold that would have cost least; while little is known, nothing is given up."""
-    known = _sum((learnt.past, learnt.hours[-1]))
+    known = _sum((past, hours[-1]))
     holds = holds_s(cold_start_s)
-    if len(learnt.hours) <= LEARNING_H:
+    if len(hours) <= LEARNING_H:
         return Headroom(max(PRIOR, TIMES[max(known.ratios[-1], default=LOWEST)]), holds[-1])
-    price = _price(learnt.hours, late_share)
+    price = _price(hours, late_share)
     costs = [
         (*_cheapest(ratios, held, price), hold_s)
         for ratios, held, hold_s in zip(known.ratios, known.held, holds, strict=True)

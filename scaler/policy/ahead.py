@@ -51,17 +51,17 @@ class Ahead:
         why = f"{times:.3g} x {highest:.4g} replicas' demand, the highest of {hold_s:g} s, {FULL:.0%} busy"
         steps = [Step(self.rule, now.current, want, why)]
 
-        def at_least(rule: str, replicas: int, why: str) -> None:
-            before = int(steps[-1].after or 0)
-            if replicas > before:
-                steps.append(Step(rule, before, replicas, why))
-
         needs = replicas_for(seen.fast + now.backlog_s * FULL / BACKLOG_S, FULL)
-        at_least("backlog", needs, f"{seen.fast:.4g} replicas' demand arrives, {now.backlog_s:.4g} s of work wait")
-        if now.queued > 0.5 or now.running > BUSY * self.slots * max(1, now.current - 1):
+        if needs > want:
+            why = f"{seen.fast:.4g} replicas' demand arrives, {now.backlog_s:.4g} s of work wait"
+            steps.append(Step("backlog", want, needs, why))
+        least = max(want, needs)
+        if now.current > least and (now.queued > 0.5 or now.running > BUSY * self.slots * max(1, now.current - 1)):
             why = f"{now.queued:.4g} requests wait, {now.running:.4g} run: the rest could not carry them"
-            at_least("busy", now.current, why)
-        if learnt.known_s < hold_s:
+            steps.append(Step("busy", least, now.current, why))
+            least = now.current
+        if now.current > least and learnt.known_s < hold_s:
             why = f"demand known for {learnt.known_s:g} s, lowered only after {hold_s:g} s"
-            at_least("warm-up", now.current, why)
-        return Recommendation(replicas=int(steps[-1].after or 0), steps=tuple(steps)), learnt
+            steps.append(Step("warm-up", least, now.current, why))
+            least = now.current
+        return Recommendation(replicas=least, steps=tuple(steps)), learnt

@@ -56,13 +56,14 @@ def damp(
     if wish.replicas is None:
         return floor, (_floored("hold", None, floor, "demand not known"),), replace(past, answer=floor)
     wanted = _noting(past.wanted, Noted(now_s, wish.replicas), keep_s=windows.up_s, gap_s=windows.gap_s)
-    past = _sure(replace(past, wanted=wanted), wish, now_s=now_s, gap_s=windows.gap_s)
+    sure_since_s, sure_at_s = _sure(past, wish, now_s=now_s, gap_s=windows.gap_s)
     if (lowest := _lowest(wanted, since_s=now_s - windows.up_s, floor=floor)) is None:
         why = f"demand known for less than {windows.up_s:g} s"
+        past = replace(past, wanted=wanted, sure_since_s=sure_since_s, sure_at_s=sure_at_s)
         return None, (_floored("warm-up", wish.replicas, None, why),), past
     risen = _noting(past.risen, Noted(now_s, lowest), keep_s=windows.down_s, gap_s=windows.gap_s)
-    highest = max(noted.replicas for noted in risen if noted.at_s >= now_s - windows.down_s)
-    past = replace(past, risen=risen)
+    since_s = now_s - windows.down_s
+    highest = max([noted.replicas for noted in risen if noted.at_s >= since_s])
 
     steps: list[Step] = []
     if lowest != wish.replicas:
@@ -70,20 +71,32 @@ def damp(
     if highest != lowest:
         steps.append(Step("stabilization-down", lowest, highest, f"highest of the last {windows.down_s:g} s"))
     answer: int | None = highest
-    if (doubt := _doubt(wish, windows, now_s, past)) is not None and (floor is None or floor > highest):
+    if (doubt := _doubt(wish, windows, now_s, sure_since_s)) is not None and (floor is None or floor > highest):
         steps.append(_floored(doubt[0], highest, floor, doubt[1]))
         answer = floor
-    return answer, tuple(steps), past if answer is None else replace(past, answer=answer)
+    past = Past(
+        wanted=wanted,
+        risen=risen,
+        sure_since_s=sure_since_s,
+        sure_at_s=sure_at_s,
+        answer=past.answer if answer is None else answer,
+        active=past.active,
+        learnt=past.learnt,
+    )
+    return answer, tuple(steps), past
 
 
 def _noting(history: tuple[Noted, ...], new: Noted, *, keep_s: float, gap_s: float) -> tuple[Noted, ...]:
     """`history` with `new` in place of what stands at or after its time, and one entry more than `keep_s` covers."""
-    earlier = [noted for noted in history if noted.at_s < new.at_s]
-    if not earlier or new.at_s - earlier[-1].at_s > gap_s:
+    until = len(history)
+    while until > 0 and history[until - 1].at_s >= new.at_s:
+        until -= 1
+    if until == 0 or new.at_s - history[until - 1].at_s > gap_s:
         return (new,)
-    kept = [noted for noted in earlier if noted.at_s > new.at_s - keep_s]
-    outside = earlier[: len(earlier) - len(kept)]
-    return (*outside[-1:], *kept, new)
+    first = 0
+    while first < until and history[first].at_s <= new.at_s - keep_s:
+        first += 1
+    return (*history[max(0, first - 1) : until], new)
 
 
 def _lowest(wanted: tuple[Noted, ...], *, since_s: float, floor: int | None) -> int | None:
@@ -97,18 +110,19 @@ def _lowest(wanted: tuple[Noted, ...], *, since_s: float, floor: int | None) -> 
     return None if floor is None else min(lowest, floor)
 
 
-def _sure(past: Past, wish: Recommendation, *, now_s: float, gap_s: float) -> Past:
+def _sure(past: Past, wish: Recommendation, *, now_s: float, gap_s: float) -> tuple[float | None, float | None]:
+    """Since when and until when recommendations have been free of doubt."""
     if wish.doubts:
-        return past
+        return past.sure_since_s, past.sure_at_s
     unbroken = past.sure_at_s is not None and 0 <= now_s - past.sure_at_s <= gap_s
-    return replace(past, sure_since_s=past.sure_since_s if unbroken else now_s, sure_at_s=now_s)
+    return past.sure_since_s if unbroken else now_s, now_s
 
 
-def _doubt(wish: Recommendation, windows: Windows, now_s: float, past: Past) -> tuple[str, str] | None:
+def _doubt(wish: Recommendation, windows: Windows, now_s: float, sure_since_s: float | None) -> tuple[str, str] | None:
     """Rule and reason why the answer may not be lowered now; None where it may."""
     if wish.doubts:
         return "partial", f"demand may be higher: {'; '.join(wish.doubts)}"
-    sure_s = now_s - (now_s if past.sure_since_s is None else past.sure_since_s)
+    sure_s = now_s - (now_s if sure_since_s is None else sure_since_s)
     if sure_s < windows.down_s:
         return "warm-up", f"demand known for {sure_s:g} s, lowered only after {windows.down_s:g} s"
     return None

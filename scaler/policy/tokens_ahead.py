@@ -35,15 +35,17 @@ def recommend_and_learn(ahead: Ahead, seen: Observed, now: Pressure, learnt: Lea
     The instants between are decided with all that they show, and forgotten. The first instant after a gap shows too
     little, for its window reaches into the gap: it counts as high as the second.
     """
-    seen = replace(seen, slow=max(seen.slow, LITTLE), fast=max(seen.fast, LITTLE))
-    now = now if now.queued > PASSING * now.current else replace(now, queued=0.0)
+    if seen.slow < LITTLE or seen.fast < LITTLE:
+        seen = replace(seen, slow=max(seen.slow, LITTLE), fast=max(seen.fast, LITTLE))
+    if 0.0 < now.queued <= PASSING * now.current:
+        now = replace(now, queued=0.0)
     if learnt.at_s and seen.at_s - learnt.at_s[-1] > GAP_S:
         learnt = replace(learnt, at_s=(), slow=())
     if len(learnt.at_s) == 1 and seen.at_s > learnt.at_s[0]:
         learnt = replace(learnt, slow=(max(learnt.slow[0], seen.slow),))
     wish, after = ahead.recommend(seen, now, learnt)
     is_first = not learnt.at_s or floor(seen.at_s / STEP_S) > floor(learnt.at_s[-1] / STEP_S)
-    return replace(wish, learnt=after), is_first
+    return Recommendation(replicas=wish.replicas, steps=wish.steps, doubts=wish.doubts, learnt=after), is_first
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,16 @@ from sim.baselines.base import Baseline
 
 BASELINES: Final[Mapping[str, Baseline]] = MappingProxyType(
     {
-        "static": Baseline("as many as the peak", static.decide, static.MEMORY, static.defaults, static.grid),
+        "static": Baseline(
+            "as many as the peak", static.decide, static.MEMORY, static.defaults, static.grid, static.fewest
+        ),
         "hpa-queue": Baseline(
-            "KEDA and HPA on waiting requests", hpa_queue.decide, hpa_queue.MEMORY, hpa_queue.defaults, hpa_queue.grid
+            "KEDA and HPA on waiting requests",
+            hpa_queue.decide,
+            hpa_queue.MEMORY,
+            hpa_queue.defaults,
+            hpa_queue.grid,
+            hpa_queue.fewest,
         ),
         "hpa-concurrency": Baseline(
             "HPA on requests in flight",

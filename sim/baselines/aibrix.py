@@ -46,5 +46,5 @@ def defaults(peak_replicas: int) -> Aibrix:
 
 def grid(peak_replicas: int) -> Iterator[Aibrix]:
     del peak_replicas
-    for target, cooldown_s in product((0.2, 0.3, 0.4, 0.5, 0.7), (300.0, 900.0, 1800.0)):
+    for target, cooldown_s in product((0.7, 0.5, 0.4, 0.3, 0.2), (300.0, 900.0, 1800.0)):
         yield Aibrix(utilisation=target, cooldown_down_s=cooldown_s)

@@ -20,7 +20,8 @@ HELD: Final = LONGEST_HOLD_S // TICK_S
 class Baseline:
     """`defaults(peak_replicas)` and `grid(peak_replicas)`: settings, of which only bounds depend on the load.
 
-    `decide`: of type `sim.fluid.seen.DECIDE`. `memory`: how many numbers it remembers.
+    `decide`: of type `sim.fluid.seen.DECIDE`. `memory`: how many numbers it remembers. `fewest`: replicas that a
+    setting never goes below, which says what it costs at least.
     """
 
     about: str
@@ -28,6 +29,7 @@ class Baseline:
     memory: int
     defaults: Callable[[int], Settings]
     grid: Callable[[int], Iterable[Settings]]
+    fewest: Callable[[Settings], float] = lambda _settings: 1.0
 
 
 @compiled

@@ -41,7 +41,7 @@ def defaults(peak_replicas: int) -> HpaConcurrency:
 
 def grid(peak_replicas: int) -> Iterator[HpaConcurrency]:
     del peak_replicas
-    targets = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.55)
+    targets = (0.55, 0.45, 0.4, 0.35, 0.3, 0.25, 0.2)
     for target, window_s, (tolerance, averaged) in product(
         targets, (300.0, 900.0, 1800.0), ((0.1, 0.0), (0.0, 0.0), (0.0, 1.0))
     ):

@@ -10,7 +10,7 @@ from itertools import product
 from math import ceil
 from typing import NamedTuple
 
-from sim.baselines.base import HELD, held, hpa
+from sim.baselines.base import HELD, Settings, held, hpa
 from sim.fluid.jit import of_type
 from sim.fluid.load import FloatArray
 from sim.fluid.seen import DECIDE, Seen
@@ -40,5 +40,9 @@ def defaults(peak_replicas: int) -> HpaQueue:
 
 def grid(peak_replicas: int) -> Iterator[HpaQueue]:
     floors = [1, *(ceil(share * peak_replicas) for share in (0.3, 0.6, 0.85, 1.0))]
-    for target, window_s, floor in product((1.0, 5.0, 25.0), (300.0, 1800.0, 7200.0), dict.fromkeys(floors)):
+    for floor, window_s, target in product(dict.fromkeys(floors), (300.0, 1800.0, 7200.0), (25.0, 5.0, 1.0)):
         yield HpaQueue(target, window_s, floor)
+
+
+def fewest(settings: Settings) -> float:
+    return HpaQueue(*settings).min_replicas

@@ -55,5 +55,5 @@ def defaults(peak_replicas: int) -> Knative:
 
 def grid(peak_replicas: int) -> Iterator[Knative]:
     del peak_replicas
-    for target, delay_s in product((0.2, 0.3, 0.4, 0.5, 0.6, 0.7), (0.0, 900.0, 1800.0)):
+    for target, delay_s in product((0.7, 0.6, 0.5, 0.4, 0.3, 0.2), (0.0, 900.0, 1800.0)):
         yield Knative(utilisation=target, scale_down_delay_s=delay_s)

@@ -43,5 +43,5 @@ def defaults(peak_replicas: int) -> KubeAi:
 
 def grid(peak_replicas: int) -> Iterator[KubeAi]:
     del peak_replicas
-    for target in (15.0, 20.0, 25.0, 32.0, 40.0, 50.0, 60.0, 75.0, 90.0):
+    for target in (90.0, 75.0, 60.0, 50.0, 40.0, 32.0, 25.0, 20.0, 15.0):
         yield KubeAi(target)

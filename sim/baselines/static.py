@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from math import ceil
 from typing import NamedTuple
 
+from sim.baselines.base import Settings
 from sim.fluid.jit import of_type
 from sim.fluid.load import FloatArray
 from sim.fluid.seen import DECIDE, Seen
@@ -29,3 +30,7 @@ def grid(peak_replicas: int) -> Iterator[Static]:
     shares = [*(0.5 + 0.025 * i for i in range(41)), *(1.6 * 1.05**i for i in range(52))]
     for replicas in sorted({ceil(share * peak_replicas) for share in shares}):
         yield Static(replicas)
+
+
+def fewest(settings: Settings) -> float:
+    return Static(*settings).replicas

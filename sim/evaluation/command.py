@@ -1,14 +1,15 @@
 """`slicewise sim evaluate`: stdout is the report, stderr the talk. Exit codes: 0 ran, 2 wrong usage."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 if TYPE_CHECKING:
-    from sim.evaluation.evaluate import Row
+    from sim.evaluation.evaluate import Done, Row
 
 
 def _refuse(message: str) -> NoReturn:
@@ -81,16 +82,9 @@ def evaluate(
     ] = None,
 ) -> None:
     """Compare scaling policies on recorded loads with each other and with the best that was possible."""
-    from rich.console import Console  # noqa: PLC0415  # --help must not wait for numpy
-
-    from sim.evaluation.evaluate import names, plan, rows  # noqa: PLC0415
+    from sim.evaluation.evaluate import names, plan, rows  # noqa: PLC0415  # --help must not wait for numpy
     from sim.fluid.jit import compiled_before  # noqa: PLC0415
     from sim.workloads.trace import TraceError  # noqa: PLC0415
-
-    talk = Console(stderr=True, highlight=False)
-
-    def told(done: int, total: int) -> None:
-        talk.print(f"{done} of {total} scenarios")
 
     if not compiled_before():
         typer.echo("compiling the model, once on this machine (about 60 s) …", err=True)
@@ -98,10 +92,41 @@ def evaluate(
     try:
         wanted = policies_of(policies, names())
         whole = plan(load, wanted, peaks_of(peaks), numbers_of("--cold-starts", cold_starts, 3600), seeds)
-        found += rows(whole, jobs or os.cpu_count() or 1, told)
+        with _progress() as told:
+            found += rows(whole, jobs or os.cpu_count() or 1, told)
     except (TraceError, ValueError) as e:
         _refuse(str(e))
     _report(found, json)
+
+
+@contextmanager
+def _progress() -> "Iterator[Callable[[Done], None]]":
+    """On a terminal a bar with the time that is left; elsewhere a line for each scenario."""
+    from rich.console import Console  # noqa: PLC0415  # as above
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    talk = Console(stderr=True, highlight=False)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    bar = Progress(*columns, console=talk, transient=True, speed_estimate_period=1e9, disable=not talk.is_terminal)
+    shown = bar.add_task("scenarios", total=None)
+    finished = 0
+
+    def told(done: "Done") -> None:
+        nonlocal finished
+        text = f"{done.scenarios} of {done.of_scenarios} scenarios"
+        bar.update(shown, description=text, completed=done.effort_s, total=done.whole_s)
+        if not talk.is_terminal and done.scenarios > finished:
+            talk.print(text)
+        finished = done.scenarios
+
+    with bar:
+        yield told
 
 
 def _report(found: "Sequence[Row]", json: str | None) -> None:

@@ -1,12 +1,13 @@
 """Every trace x peak x cold start x seed x policy as one row, in that order, whatever the number of processes."""
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sim.baselines import BASELINES
 from sim.evaluation.cases import case_of, load_for, most_replicas
@@ -19,6 +20,11 @@ from sim.oracle.bounds import bounds
 
 OURS: Final = "slicewise"
 TUNED: Final = "-tuned"
+LOADS: Final = 6
+"""A process keeps so many, of up to 30 MB each."""
+
+Result = tuple[Outcome, float | None]
+"""And, of the clairvoyant schedule, the lower bound on GPU-hours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +39,40 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
-    """What one process does at a time."""
-
+class Scenario:
     trace: Trace
     peak_replicas: int
     cold_start_s: float
-    policies: tuple[str, ...]
-    seeds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What one process does at a time: the bounds (`policy` is None), or a policy with all `seeds`."""
+
+    scenario: Scenario
+    seeds: tuple[int, ...]
+    policy: str | None = None
+
+    @property
+    def effort_s(self) -> float:
+        """Roughly, on one core: for what is left to do. A week is what takes long."""
+        scenario, seeds = self.scenario, len(self.seeds)
+        if self.policy is None:
+            effort_s = seeds * (2.0 + 0.3 * scenario.peak_replicas)
+        elif self.policy == OURS:
+            effort_s = seeds * 2.5
+        else:
+            effort_s = 1.0 if self.policy.endswith(TUNED) else 0.05 * seeds
+        return effort_s if scenario.trace.is_week else 0.01 * effort_s
+
+
+class Done(NamedTuple):
+    """How far it has come: `effort_s` of `whole_s`, and scenarios that are finished."""
+
+    effort_s: float
+    whole_s: float
+    scenarios: int
+    of_scenarios: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,27 +111,55 @@ def plan(
     return Plan(tuple(find(folder)), tuple(policies), tuple(peaks), tuple(cold_starts_s), seeds)
 
 
-def units(whole: Plan) -> list[Unit]:
+def scenarios(whole: Plan) -> list[Scenario]:
     return [
-        Unit(trace, peak, cold_start_s, whole.policies, whole.seeds)
+        Scenario(trace, peak, cold_start_s)
         for trace in whole.traces
         for peak in whole.peaks
         for cold_start_s in whole.cold_starts_s
     ]
 
 
-def rows(whole: Plan, jobs: int, done: Callable[[int, int], None] = lambda _now, _all: None) -> Iterator[Row]:
-    """`done` is told how many units of how many there are. Raises `TraceError`."""
-    todo = units(whole)
+def tasks(whole: Plan) -> list[Task]:
+    """In the order in which they begin: long ones first, so that no process ends long after the others.
+
+    Those that share loads stand together: a process makes a load once for them.
+    """
+    seeds = tuple(range(1, whole.seeds + 1))
+    found: list[Task] = []
+    for scenario in sorted(scenarios(whole), key=lambda it: (not it.trace.is_week, -it.peak_replicas, it.trace.name)):
+        found += [Task(scenario, (seed,)) for seed in seeds]
+        found += [Task(scenario, seeds, policy) for policy in whole.policies]
+    return found
+
+
+def rows(whole: Plan, jobs: int, told: Callable[[Done], None] = lambda _done: None) -> list[Row]:
+    """`told` is called after each task. Raises `TraceError`."""
+    todo = tasks(whole)
+    missing = Counter(task.scenario for task in todo)
+    whole_s, done_s = sum(task.effort_s for task in todo), 0.0
+    found: dict[Task, list[Result]] = {}
+    for task, results in _worked(todo, jobs):
+        found[task] = results
+        missing[task.scenario] -= 1
+        done_s += task.effort_s
+        told(Done(done_s, whole_s, sum(left == 0 for left in missing.values()), len(missing)))
+    return [row for scenario in scenarios(whole) for row in _rows_of(scenario, whole, found)]
+
+
+def _worked(todo: Sequence[Task], jobs: int) -> Iterator[tuple[Task, list[Result]]]:
+    """Each task with its results, in the order in which they end."""
     if jobs == 1:
-        for number, unit in enumerate(todo, start=1):
-            yield from work(unit)
-            done(number, len(todo))
+        for task in todo:
+            yield task, work(task)
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        for number, found in enumerate(pool.map(work, todo), start=1):
-            yield from found
-            done(number, len(todo))
+        running = {pool.submit(work, task): task for task in todo}
+        try:
+            for ended in as_completed(running):
+                yield running[ended], ended.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 @lru_cache(maxsize=1)
@@ -107,41 +167,48 @@ def _source(trace: Trace) -> Source:
     return trace.read()
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=LOADS)
 def _load(trace: Trace, peak_replicas: int, seed: int) -> tuple[Load, int]:
     load = load_for(_source(trace), peak_replicas, seed)
     return load, most_replicas(load)
 
 
-def work(unit: Unit) -> list[Row]:
-    seeds = range(1, unit.seeds + 1)
-    cases = [case_of(*_load(unit.trace, unit.peak_replicas, seed), unit.cold_start_s, seed) for seed in seeds]
-    possible = [bounds(case) for case in cases]
-    found: list[Row] = []
-    for policy in unit.policies:
-        outcomes = _outcomes(policy, unit.peak_replicas, unit.cold_start_s, cases)
-        for seed, outcome, (best, least) in zip(seeds, outcomes, possible, strict=True):
-            found.append(
-                Row(
-                    trace=unit.trace.name,
-                    peak_replicas=unit.peak_replicas,
-                    cold_start_s=unit.cold_start_s,
-                    seed=seed,
-                    policy=policy,
-                    attainment=outcome.attainment,
-                    gpu_hours=outcome.gpu_hours,
-                    clairvoyant_gpu_hours=best.gpu_hours,
-                    lower_bound_gpu_hours=least,
-                    reversals=outcome.reversals,
-                    sessions_broken=outcome.broken,
-                )
-            )
-    return sorted(found, key=lambda row: row.seed)  # stable: policies stay in the order they were asked for
+def work(task: Task) -> list[Result]:
+    """By seed: a policy's outcome, or the clairvoyant's with the lower bound."""
+    scenario = task.scenario
+    cases = [
+        case_of(*_load(scenario.trace, scenario.peak_replicas, seed), scenario.cold_start_s, seed)
+        for seed in task.seeds
+    ]
+    if task.policy is None:
+        return [bounds(case) for case in cases]
+    return [(outcome, None) for outcome in _outcomes(task.policy, scenario, cases)]
 
 
-def _outcomes(policy: str, peak_replicas: int, cold_start_s: float, cases: Sequence[Case]) -> list[Outcome]:
+def _outcomes(policy: str, scenario: Scenario, cases: Sequence[Case]) -> list[Outcome]:
     if policy == OURS:
-        return [outcome_of_production(case, cold_start_s) for case in cases]
-    baseline = BASELINES[policy.removesuffix(TUNED)]
-    settings = tuned(baseline, peak_replicas, cases) if policy.endswith(TUNED) else baseline.defaults(peak_replicas)
+        return [outcome_of_production(case, scenario.cold_start_s) for case in cases]
+    baseline, peak = BASELINES[policy.removesuffix(TUNED)], scenario.peak_replicas
+    settings = tuned(baseline, peak, cases) if policy.endswith(TUNED) else baseline.defaults(peak)
     return [outcome_of(baseline, settings, case)[0] for case in cases]
+
+
+def _rows_of(scenario: Scenario, whole: Plan, found: Mapping[Task, list[Result]]) -> Iterator[Row]:
+    seeds = tuple(range(1, whole.seeds + 1))
+    for i, seed in enumerate(seeds):
+        best, least = found[Task(scenario, (seed,))][0]
+        for policy in whole.policies:
+            outcome, _ = found[Task(scenario, seeds, policy)][i]
+            yield Row(
+                trace=scenario.trace.name,
+                peak_replicas=scenario.peak_replicas,
+                cold_start_s=scenario.cold_start_s,
+                seed=seed,
+                policy=policy,
+                attainment=outcome.attainment,
+                gpu_hours=outcome.gpu_hours,
+                clairvoyant_gpu_hours=best.gpu_hours,
+                lower_bound_gpu_hours=least,
+                reversals=outcome.reversals,
+                sessions_broken=outcome.broken,
+            )

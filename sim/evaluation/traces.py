@@ -22,6 +22,11 @@ class Trace:
     kind: str
     files: tuple[Path, ...]
 
+    @property
+    def is_week(self) -> bool:
+        """Others that are known last an hour."""
+        return self.kind == "servegen"
+
     def read(self) -> Source:
         """Raises `TraceError`."""
         match self.kind:

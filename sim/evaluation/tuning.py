@@ -7,6 +7,7 @@ import numpy as np
 
 from sim.baselines.base import Baseline, Settings
 from sim.fluid.runs import NO_LIMITS, Case, Limits, Outcome, run
+from sim.fluid.service import TICK_S
 from sim.oracle.bounds import TARGET
 
 LONG: Final = 11_520
@@ -21,28 +22,38 @@ def outcome_of(baseline: Baseline, settings: Settings, case: Case, limits: Limit
 
 
 def tuned(baseline: Baseline, peak_replicas: int, cases: Sequence[Case]) -> Settings:
-    """Of the grid, the cheapest setting whose mean attainment over `cases` (seeds) meets the target.
+    """Of the grid: of those that meet the target on average over `cases` (seeds), the cheapest with the first one.
 
-    Every setting runs with the first seed, and on the others in the order of its cost there. Where none meets the
-    target: the one that came nearest to the end before it had spent twice what may be late.
+    A run ends where it has cost more than the cheapest so far: grids begin with what is likely to be cheap. Where none
+    meets the target: the one that came nearest to the end before more was late than `NEAR` lets pass, and of those that
+    reached the end, the one with most on time.
     """
-    first = cases[0]
+    first, *others = cases
     late = (1.0 - TARGET + NEAR) * first.asked if first.load.ticks > LONG else np.inf
-    cheapest_s = np.inf
-    candidates: list[tuple[float, Settings]] = []
-    farthest: tuple[int, float, Settings] | None = None
+    cheapest: tuple[float, Settings] | None = None
+    nearest: tuple[tuple[int, float, float], Settings] | None = None
     for settings in baseline.grid(peak_replicas):
-        result, ticks = outcome_of(baseline, settings, first, Limits(late, cheapest_s))
-        replica_s = result.gpu_hours / first.gpu_hours_per_s
-        if ticks == first.load.ticks and result.attainment >= TARGET - NEAR:
-            candidates.append((replica_s, settings))
-            if result.attainment >= TARGET:
-                cheapest_s = min(cheapest_s, 1.03 * replica_s)
-        elif replica_s <= cheapest_s and (farthest is None or (ticks, result.attainment) > farthest[:2]):
-            farthest = ticks, result.attainment, settings
-    for _, settings in sorted(candidates):
-        if np.mean([outcome_of(baseline, settings, case)[0].attainment for case in cases]) >= TARGET:
-            return settings
-    if candidates or farthest is None:
-        return max(candidates)[1] if candidates else next(iter(baseline.grid(peak_replicas)))
-    return farthest[2]
+        most_s = np.inf if cheapest is None else cheapest[0]
+        if _least_replica_s(baseline, settings, first) > most_s:
+            continue
+        outcome, ticks = outcome_of(baseline, settings, first, Limits(late, most_s))
+        replica_s = float(round(outcome.gpu_hours / first.gpu_hours_per_s))  # whole: all that is counted is
+        if cheapest is not None and (replica_s, settings) > cheapest:
+            continue
+        attainment = outcome.attainment
+        if ticks == first.load.ticks:
+            rest = (outcome_of(baseline, settings, case)[0].attainment for case in others)
+            attainment = float(np.mean([attainment, *rest]))
+            if attainment >= TARGET:
+                cheapest = replica_s, settings
+        if nearest is None or (ticks, attainment, -replica_s) > nearest[0]:
+            nearest = (ticks, attainment, -replica_s), settings
+    if cheapest is not None:
+        return cheapest[1]
+    return baseline.defaults(peak_replicas) if nearest is None else nearest[1]
+
+
+def _least_replica_s(baseline: Baseline, settings: Settings, case: Case) -> float:
+    """What a setting costs at least, before it is run."""
+    fewest = min(max(1.0, baseline.fewest(settings)), case.terms.max_replicas)
+    return TICK_S * (case.load.ticks - case.terms.scored_from) * fewest

@@ -22,6 +22,9 @@ IntArray = NDArray[np.int64]
 REVERSAL_S: Final = 600
 """A change of direction within this time of the change before it is a reversal."""
 
+SURELY: Final = 1.0 - 1e-9
+"""Far more than what rounding could make of a comparison."""
+
 NOW: Final = np.dtype(
     [
         ("ready", "f8"),  #: replicas that serve
@@ -85,24 +88,43 @@ def new_world(service: Service, load: Load, terms: Terms) -> World:
     return World(service, load, terms, pool)
 
 
+class Requests(NamedTuple):
+    """Of one tick: what serves them, and what each of them takes."""
+
+    ready: float
+    prefill_s: float
+    output_tokens: float
+
+
 @compiled
 def admission(world: World, tick: int, waiting: float) -> tuple[float, float]:
     """Of `waiting` requests, those that are admitted in one second; and requests in service at its end."""
-    service, now = world.service, world.pool.now[0]
-    prefill_s, output_tokens = world.load.prefill_s[tick], world.load.output_tokens[tick]
-    slots = now.ready * service.slots
-    batch = min(slots, now.running + waiting) / now.ready
+    now = world.pool.now[0]
+    requests = Requests(now.ready, world.load.prefill_s[tick], world.load.output_tokens[tick])
+    return _admission(world.service, requests, now.running, waiting)
+
+
+@compiled
+def _admission(service: Service, requests: Requests, running: float, waiting: float) -> tuple[float, float]:
+    ready = requests.ready
+    slots = ready * service.slots
+    batch = min(slots, running + waiting) / ready
     iteration_s = service.base_s + service.per_sequence_s * batch
-    ends_per_s = 1.0 / (iteration_s * output_tokens)  # of one sequence, while nothing is prefilled
-    share = prefill_s / now.ready  # of the second, that one admission takes
-    refill = ends_per_s / expm1(ends_per_s)
-    by_slots = (slots * ends_per_s + (slots - now.running) * refill) / (1.0 + slots * ends_per_s * share)
+    ends_per_s = 1.0 / (iteration_s * requests.output_tokens)  # of one sequence, while nothing is prefilled
+    share = requests.prefill_s / ready  # of the second, that one admission takes
     chunk_s = (service.budget_tokens - batch) * service.prefill_s
-    by_budget = chunk_s / (iteration_s + chunk_s) / share
-    admitted = max(0.0, min(waiting, by_slots, by_budget))
+    admitted = waiting
+    # Most seconds admit all, which is told without an exponential: x / expm1(x) >= 1 - x / 2.
+    least_by_slots = slots * ends_per_s + (slots - running) * (1.0 - 0.5 * ends_per_s)
+    fits = SURELY * least_by_slots >= waiting * (1.0 + slots * ends_per_s * share)
+    if not fits or SURELY * chunk_s < waiting * share * (iteration_s + chunk_s):
+        refill = ends_per_s / expm1(ends_per_s)
+        by_slots = (slots * ends_per_s + (slots - running) * refill) / (1.0 + slots * ends_per_s * share)
+        by_budget = chunk_s / (iteration_s + chunk_s) / share
+        admitted = max(0.0, min(waiting, by_slots, by_budget))
     rate = ends_per_s * (1.0 - admitted * share)
     left = exp(-rate)
-    after = now.running * left + admitted * (1.0 - left) / rate
+    after = running * left + admitted * (1.0 - left) / rate
     if after > slots:
         admitted = max(0.0, admitted - (after - slots))
         after = slots
@@ -115,26 +137,29 @@ def serve(world: World, tick: int) -> None:
     service, load, pool = world.service, world.load, world.pool
     now = pool.now[0]
     scored = tick >= world.terms.scored_from
+    ready, running, done, late_so_far = now.ready, now.running, now.admitted, now.late
+    requests = Requests(ready, load.prefill_s[tick], load.output_tokens[tick])
     decode_s = (service.base_s + service.per_sequence_s * service.slots) / service.slots
-    request_s = load.prefill_s[tick] + load.output_tokens[tick] * decode_s
+    request_s = requests.prefill_s + requests.output_tokens * decode_s
     for second in range(tick * TICK_S, (tick + 1) * TICK_S):
-        if now.ready > 0.0:
-            waiting = max(0.0, load.work_sum[second + 1] - now.admitted) / request_s
-            admitted, after = admission(world, tick, waiting)
-            now.admitted = min(now.admitted + admitted * request_s, load.work_sum[second + 1])
-            now.running = after
+        before, until = load.work_sum[second], load.work_sum[second + 1]
+        if ready > 0.0:
+            waiting = max(0.0, until - done) / request_s
+            admitted, running = _admission(service, requests, running, waiting)
+            done = min(done + admitted * request_s, until)
         late = 0.0
-        arrived = load.work_sum[second] - load.work_sum[second - 1] if second > 0 else 0.0
+        arrived = before - load.work_sum[second - 1] if second > 0 else 0.0
         if arrived > 0.0:  # one second ago; what of it still waits is late
-            late = min(1.0, max(0.0, load.work_sum[second] - now.admitted) / arrived) * load.requests[second - 1]
+            late = min(1.0, max(0.0, before - done) / arrived) * load.requests[second - 1]
         if scored:
-            now.late += late
+            late_so_far += late
         pool.late_sum[second + 1] = pool.late_sum[second] + late
-        pool.running_sum[second + 1] = pool.running_sum[second] + now.running
-        queued = max(0.0, load.work_sum[second + 1] - now.admitted) / request_s
+        pool.running_sum[second + 1] = pool.running_sum[second] + running
+        queued = max(0.0, until - done) / request_s
         pool.queued_sum[second + 1] = pool.queued_sum[second] + queued
+    now.running, now.admitted, now.late = running, done, late_so_far
     if scored:
-        now.replica_s += TICK_S * (now.ready + now.pending)
+        now.replica_s += TICK_S * (ready + now.pending)
 
 
 @compiled

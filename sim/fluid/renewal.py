@@ -8,9 +8,12 @@ from math import exp, lgamma, log
 from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sim.fluid.jit import compiled
 from sim.fluid.load import FloatArray
+
+BoolArray = NDArray[np.bool_]
 
 WINDOW_S: Final = 600
 
@@ -27,6 +30,15 @@ class Gaps(NamedTuple):
     shape: float
 
 
+class Windows(NamedTuple):
+    """Of one client, equally long: beginning, requests a second, and the gaps' family and shape."""
+
+    since_s: FloatArray
+    rate_per_s: FloatArray
+    weibull: BoolArray
+    shape: FloatArray
+
+
 @compiled
 def gap(random: np.random.Generator, gaps: Gaps) -> float:
     """A gap between two arrivals, in units of its scale."""
@@ -41,6 +53,14 @@ def squared_variation(gaps: Gaps) -> float:
     if not gaps.weibull:
         return 1.0 / gaps.shape
     return exp(lgamma(1.0 + 2.0 / gaps.shape) - 2.0 * lgamma(1.0 + 1.0 / gaps.shape)) - 1.0
+
+
+@compiled
+def add_windows(random: np.random.Generator, counts: FloatArray, windows: Windows) -> None:
+    """Adds the arrivals of all `windows` to `counts`, a number for each second."""
+    for i in range(len(windows.since_s)):
+        gaps = Gaps(windows.weibull[i], windows.shape[i])
+        add_window(random, counts, windows.since_s[i], windows.rate_per_s[i], gaps)
 
 
 @compiled

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import expm1, log
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
+from sim.fluid.jit import compiled
 from sim.fluid.load import Counts, FloatArray, factor_for, work_s
-from sim.fluid.renewal import WINDOW_S, Gaps, add_window
+from sim.fluid.renewal import WINDOW_S, Windows, add_windows
 from sim.fluid.service import Service
 from sim.streams import stream
 from sim.workloads.trace import TraceError, opened
@@ -26,8 +27,7 @@ MOST_SQUARED_VARIATION: Final = 9.0  # of a length: beyond it a quantile table s
 LEAST_SHAPE: Final = 0.1  # of gaps: with less, all requests of a window come in one instant
 
 
-@dataclass(frozen=True, slots=True)
-class Lengths:
+class Lengths(NamedTuple):
     """Tokens of a client's requests: `mean`, and `spread`, the squared coefficient of variation."""
 
     mean: float
@@ -36,13 +36,10 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Windows in order of time, as arrays: start, rate, family and shape of the gaps."""
+    """`windows`: in order of time."""
 
     number: int
-    since_s: FloatArray
-    rate_per_s: FloatArray
-    weibull: "np.ndarray[tuple[int], np.dtype[np.bool_]]"
-    shape: FloatArray
+    windows: Windows
     prompt: Lengths
     output: Lengths
 
@@ -58,31 +55,42 @@ class ServeGen:
         Windows of each client are shifted together by up to 300 s, so that nobody can use the grid of the fit.
         """
         factor = factor_for(peak_replicas, self.work_by_window(service))
-        sums = np.zeros((5, self.seconds))
+        sums = np.zeros((self.seconds, 5))
         counts = np.empty(self.seconds)
         for client in self.clients:
             random = stream(seed, "servegen", client.number)
             shift_s = random.uniform(-WINDOW_S / 2, WINDOW_S / 2)
             counts[:] = 0.0
-            for i in range(len(client.since_s)):
-                since_s, rate_per_s = client.since_s[i] + shift_s, factor * client.rate_per_s[i]
-                gaps = Gaps(bool(client.weibull[i]), float(client.shape[i]))
-                add_window(random, counts, since_s, rate_per_s, gaps)
-            sums[0] += counts
-            for row, lengths in ((1, client.prompt), (3, client.output)):
-                sums[row] += lengths.mean * counts
-                sums[row + 1] += lengths.mean**2 * lengths.spread * counts
+            windows = client.windows
+            shifted = windows._replace(since_s=windows.since_s + shift_s, rate_per_s=factor * windows.rate_per_s)
+            add_windows(random, counts, shifted)
+            _add_tokens(sums, counts, client.prompt, client.output)
         random = stream(seed, "servegen-lengths")
-        return Counts(sums[0], _drawn(random, sums[1], sums[2]), _drawn(random, sums[3], sums[4]))
+        requests, *tokens = (np.ascontiguousarray(column) for column in sums.T)
+        return Counts(requests, _drawn(random, *tokens[:2]), _drawn(random, *tokens[2:]))
 
     def work_by_window(self, service: Service) -> FloatArray:
         """Replicas kept busy on average in each window of the trace as it is."""
         total = np.zeros(self.seconds // WINDOW_S)
         for client in self.clients:
             request_s = work_s(service, np.array(client.prompt.mean), np.array(client.output.mean))
-            at = (client.since_s // WINDOW_S).astype(np.int64)
-            np.add.at(total, at, client.rate_per_s * request_s)
+            at = (client.windows.since_s // WINDOW_S).astype(np.int64)
+            np.add.at(total, at, client.windows.rate_per_s * request_s)
         return total
+
+
+@compiled
+def _add_tokens(sums: FloatArray, counts: FloatArray, prompt: Lengths, output: Lengths) -> None:
+    """Out: `sums`, by second: requests, and mean and variance of their prompt and of their output tokens."""
+    prompt_variance, output_variance = prompt.mean**2 * prompt.spread, output.mean**2 * output.spread
+    for second in range(len(counts)):
+        requests = counts[second]
+        if requests > 0.0:
+            sums[second, 0] += requests
+            sums[second, 1] += prompt.mean * requests
+            sums[second, 2] += prompt_variance * requests
+            sums[second, 3] += output.mean * requests
+            sums[second, 4] += output_variance * requests
 
 
 def _drawn(random: np.random.Generator, mean: FloatArray, variance: FloatArray) -> FloatArray:
@@ -106,7 +114,7 @@ def read(week: Path, lengths: Path) -> ServeGen:
         since_s, rate_per_s, shape = (np.array([row[j] for row in windows], np.float64) for j in (0, 2, 4))
         weibull = np.array([row[3] for row in windows], np.bool_)
         both = prompt.get(name, average[0]), output.get(name, average[1])
-        clients.append(Client(i, since_s, rate_per_s, weibull, shape, *both))
+        clients.append(Client(i, Windows(since_s, rate_per_s, weibull, shape), *both))
     return ServeGen(tuple(clients), int(max(row[0] for row in rows)) + WINDOW_S)
 
 

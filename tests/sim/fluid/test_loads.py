@@ -135,6 +135,6 @@ def test_the_published_weeks_have_the_mean_requests_that_a_study_of_them_found()
     trace = servegen.read(week, SHARED / "servegen_m-large_lengths.csv.gz")
     assert len(trace.clients) == 135
     assert trace.seconds == 7 * 86_400
-    weights = [client.rate_per_s.sum() for client in trace.clients]
+    weights = [client.windows.rate_per_s.sum() for client in trace.clients]
     assert np.average([c.prompt.mean for c in trace.clients], weights=weights) == pytest.approx(1103, rel=0.01)
     assert np.average([c.output.mean for c in trace.clients], weights=weights) == pytest.approx(171, rel=0.01)
