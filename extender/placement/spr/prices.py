@@ -2,8 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -12,6 +11,8 @@ from extender.placement.spr.jit import compiled
 from extender.placement.spr.mix import Mix
 from extender.placement.spr.model import FloatArray, IntArray
 from extender.placement.spr.states import sort_descending
+
+_SCALE: Final = 1e200  # terms of a sum are divided by it before they overflow
 
 
 class Groups(NamedTuple):
@@ -64,13 +65,9 @@ def gpu_types(mix: Mix) -> GpuTypes:
     columns = [np.ascontiguousarray(keys[first, column]) for column in range(3)]
     start = np.append(first, order.size).astype(np.int64)
     memory_mib = np.maximum(sorted_mix.memory_mib, 1)
-    cpu_per_mib = np.array(
-        [
-            float(sorted_mix.share[a:b] @ sorted_mix.cpu_milli[a:b]) / float(sorted_mix.share[a:b] @ memory_mib[a:b])
-            for a, b in pairwise(start)
-        ]
-    )
-    groups = Groups(columns[0], columns[1], columns[2], start, sorted_mix.cpu_milli, memory_mib, cpu_per_mib)
+    group = np.cumsum(opens) - 1
+    cpu, memory = (np.bincount(group, sorted_mix.share * asked) for asked in (sorted_mix.cpu_milli, memory_mib))
+    groups = Groups(columns[0], columns[1], columns[2], start, sorted_mix.cpu_milli, memory_mib, cpu / memory)
     return GpuTypes(groups, sorted_mix)
 
 
@@ -130,6 +127,18 @@ def excess_prices(share: FloatArray, request_milli: FloatArray, copies: FloatArr
     return share * request_milli * np.maximum(0.0, free_milli / (request_milli * (copies + 1.0)) - 1.0)
 
 
+@compiled
+def _terms_below(needed: int, odds: float, seen: float) -> tuple[float, int]:
+    """Sum of the first terms of the negative binomial, relative to the first; how often it was divided by the scale."""
+    term, total, scalings = 1.0, 1.0, 0
+    for count in range(1, needed):
+        term *= odds * (seen + count - 1.0) / count
+        total += term
+        if total > _SCALE:
+            term, total, scalings = term / _SCALE, total / _SCALE, scalings + 1
+    return total, scalings
+
+
 def chance_of_at_least(least: float, mean: float, seen: float) -> float:
     """P(D >= least) for the number D of pods still to come: Poisson with a rate that is known from `seen` pods alone.
 
@@ -144,13 +153,8 @@ def chance_of_at_least(least: float, mean: float, seen: float) -> float:
         return 0.0
     if needed < mean - 8.0 * deviation:
         return 1.0
-    log_term = seen * math.log1p(-odds)
-    below = 0.0
-    for count in range(needed):
-        if count > 0:
-            log_term += math.log(odds * (seen + count - 1.0) / count)
-        below += math.exp(log_term)
-    return max(0.0, 1.0 - below)
+    total, scalings = _terms_below(needed, odds, seen)
+    return max(0.0, 1.0 - math.exp(seen * math.log1p(-odds) + math.log(total) + scalings * math.log(_SCALE)))
 
 
 def guard_prices(types: GpuTypes, copies: FloatArray, arrivals_left: float, pods_seen: float) -> FloatArray:

@@ -23,6 +23,22 @@ class Streams(NamedTuple):
     cpu_value: FloatArray  # [1]: milli-GPU per milli-CPU
 
 
+@compiled
+def link_streams(streams: Streams) -> None:
+    """Fill `next_smaller`, and the floors, which are the requests before."""
+    for kind in range(streams.start.shape[0]):
+        for r in range(streams.start.shape[1] - 1):
+            begin, end = streams.start[kind, r], streams.start[kind, r + 1]
+            for i in range(end - 1, begin - 1, -1):
+                after = i + 1
+                if after < end:
+                    streams.cpu_floor[i] = min(streams.cpu_floor[i], streams.cpu_floor[after])
+                    streams.memory_floor[i] = min(streams.memory_floor[i], streams.memory_floor[after])
+                while after < end and streams.gpu_milli[after] >= streams.gpu_milli[i]:
+                    after = streams.next_smaller[after]
+                streams.next_smaller[i] = after
+
+
 class Free(NamedTuple):
     """What is free on a node: CPU, memory, and the milli of each GPU in descending order."""
 

@@ -1,14 +1,13 @@
 """Sampled streams of the pods that a node of each kind may meet."""
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Final
 
 import numpy as np
 
 from extender.placement.spr.mix import Mix
 from extender.placement.spr.model import GPUS_PER_NODE_MAX, FloatArray, IntArray, Nodes
-from extender.placement.spr.rollout import Streams
+from extender.placement.spr.rollout import Streams, link_streams
 
 STREAMS: Final = 16  # 8 cost .2 points of allocation; 32 and 64 gain nothing
 LENGTH: Final = 48  # pods that an 8-GPU node chooses from; 40 to 64 are equal within noise
@@ -75,20 +74,10 @@ def sample_streams(mix: Mix, kinds: NodeKinds, seed: int) -> Streams:
 
 
 def _stream_arrays(mix: Mix, types: IntArray, start: IntArray) -> Streams:
-    milli = mix.gpu_milli[types].astype(np.int32)
-    cpu = mix.cpu_milli[types].astype(np.int32)
-    next_smaller = np.zeros(types.size, dtype=np.int32)
-    memory = mix.memory_mib[types].astype(np.int32)
-    cpu_floor, memory_floor = cpu.copy(), memory.copy()
-    for row in start:
-        for begin, end in pairwise(row):
-            for i in range(end - 1, begin - 1, -1):
-                after = i + 1
-                if after < end:
-                    cpu_floor[i] = min(cpu_floor[i], cpu_floor[after])
-                    memory_floor[i] = min(memory_floor[i], memory_floor[after])
-                while after < end and milli[after] >= milli[i]:
-                    after = next_smaller[after]
-                next_smaller[i] = after
-    count = mix.gpu_count[types].astype(np.int32)
-    return Streams(start, milli, count, cpu, memory, next_smaller, cpu_floor, memory_floor, np.array([CPU_VALUE]))
+    milli, count, cpu, memory = (
+        column[types].astype(np.int32) for column in (mix.gpu_milli, mix.gpu_count, mix.cpu_milli, mix.memory_mib)
+    )
+    next_smaller, cpu_floor, memory_floor = np.zeros(types.size, dtype=np.int32), cpu.copy(), memory.copy()
+    streams = Streams(start, milli, count, cpu, memory, next_smaller, cpu_floor, memory_floor, np.array([CPU_VALUE]))
+    link_streams(streams)
+    return streams
