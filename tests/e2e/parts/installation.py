@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import grpc
@@ -97,11 +98,13 @@ def installation(
     cpus: int = 64,
     names_only: bool = True,
     tape: Tape | None = None,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Installation]:
     """Nodes with an agent each, extender, kube-scheduler and scaler, for as long as the block runs.
 
     `gpus`: by node name, the arguments that tell its agent which GPUs there are. `cpus`: of each node. `names_only`:
     kube-scheduler sends the names of nodes, as shipped, or (False) whole nodes. `tape`: hears what both send.
+    `settings`: of the extender, as an overlay of the base would set them.
     """
     folder = plane.folder / f"installation-{free_port()}"
     folder.mkdir()
@@ -109,7 +112,7 @@ def installation(
         add_nodes(plane.api, *gpus, cpus=cpus)
         stack.callback(remove_nodes, plane.api, *gpus)
         parts = _Parts(plane, folder)
-        extender, extender_url, extender_ready = parts.extender()
+        extender, extender_url, extender_ready = parts.extender(settings)
         scaler, scaler_address, scaler_ready = parts.scaler(prometheus_url)
         scheduler_asks, keda_asks = extender_url, scaler_address
         of_scheduler, of_keda = _listeners(tape)
@@ -166,7 +169,7 @@ class _Parts:
     def process(self, name: str, argv: Sequence[str | Path], env: Mapping[str, str]) -> Process:
         return Process(name=f"{self.folder.name}-{name}", argv=argv, env=env, logs=self.plane.logs)
 
-    def extender(self) -> tuple[Process, str, Callable[[], bool]]:
+    def extender(self, settings: Mapping[str, str]) -> tuple[Process, str, Callable[[], bool]]:
         argv, env = shipped_command("Deployment", "slicewise-scheduler", "extender")
         port, metrics_port = free_port(), free_port()
         overlay = {
@@ -176,6 +179,7 @@ class _Parts:
             "SLICEWISE_EXTENDER_KUBECONFIG": str(self.kubeconfig("extender", "slicewise-scheduler")),
         }
         ready = answers(f"http://{LOOPBACK}:{metrics_port}/readyz")
+        env |= {f"SLICEWISE_EXTENDER_{name}": value for name, value in settings.items()}
         return self.process("extender", argv, env | overlay), f"http://{LOOPBACK}:{port}", ready
 
     def scheduler(self, extender_url: str, *, names_only: bool) -> Process:
