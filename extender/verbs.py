@@ -24,7 +24,7 @@ from extender.placement.links import Link
 from extender.placement.plan import Prices
 from extender.placement.profile import Mode
 from extender.placement.reasons import reasons
-from extender.placement.reserve import Guard
+from extender.placement.reserve import Guard, Guarded
 from extender.placement.room import fitting, rooms
 from extender.placement.scorers import Shares
 from extender.placement.scorers.base import DIGITS
@@ -129,7 +129,7 @@ def score_objects(
 
 def what_if(ledger: Ledger, objects: Mapping[str, Mapping[str, object]], now_s: float) -> Ledger:
     """A ledger of nodes that do not exist, empty and fresh, with the same settings."""
-    new = Ledger(stale_after_s=ledger.stale_after_s, scorer=ledger.scorer_name)
+    new = Ledger(stale_after_s=ledger.stale_after_s, scorer=ledger.scorer_name, savings=ledger.warmth.savings)
     new.learn_from(ledger)
     for name, node in objects.items():
         new.put_node_object(node)
@@ -329,7 +329,9 @@ def _mig_price(fleet: Fleet, demand: Demand, lookup: Lookup, prices: Prices) -> 
 def _share_price(fleet: Fleet, demand: Demand, lookup: Lookup, prices: Prices) -> NDArray[np.float64]:
     fits = fleet.share_fits(lookup, demand.tenant)
     if prices.nodes is not None:
-        return prices.nodes.shares(demand, lookup, fits)
+        return prices.nodes.shares(demand, lookup, fits)  # remembers them: what is kept at the moment is not told
+    if isinstance(prices, Guarded):
+        fits &= prices.guard.spared()
     total, free_mib, free_pct = (a[fits].astype(np.float64) for a in (fleet.total_mib, fleet.free_mib, fleet.free_pct))
     mib, pct = (np.broadcast_to(size, fits.shape)[fits] for size in fleet.share_size(lookup))
     each = np.full(fits.shape, np.inf)

@@ -10,6 +10,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from extender.placement.reuse import canonical
+
 NONE: Final = 0  #: number of no image
 MOST_ON_NODE: Final = 256  # a kubelet without a limit may list any number; the others are the small ones
 #: Smaller ones are here in no time: the least that kube-scheduler's ImageLocality counts.
@@ -59,7 +61,7 @@ class Images:
         self.put(column, {})
 
     def find(self, name: str) -> Found | None:
-        """The nodes that have an image of this name; None if none has."""
+        """The nodes that have an image of this whole name; None if none has."""
         numbers = self._named.get(name)
         if numbers is None:
             return None
@@ -87,7 +89,7 @@ class Images:
                 self._listed.append(image)
                 self._nodes.append(0)
             self._listed[number], self._number[image] = image, number
-            for name in image[0]:
+            for name in set(map(canonical, image[0])):
                 self._named.setdefault(name, set()).add(number)
         self._nodes[number] += 1
         return number
@@ -99,7 +101,7 @@ class Images:
         image = self._listed[number]
         del self._number[image]
         self._spare.append(number)
-        for name in image[0]:
+        for name in set(map(canonical, image[0])):
             self._named[name].discard(number)
             if not self._named[name]:
                 del self._named[name]

@@ -181,8 +181,7 @@ class Guard:
                     free[first : first + len(places)] = places.any(axis=1)
             found |= free.take(self._fleet.state)
         if Mode.MPS in shape.modes:
-            fits = self._fleet.share_fits(lookup, demand.tenant)
-            found |= np.logical_and.reduce([fits, *(self._room(limit) <= limit.spare for limit in self._limits)])
+            found |= self._fleet.share_fits(lookup, demand.tenant) & self.spared()
         return np.asarray(found.any(axis=0)), np.ones(nodes, np.bool_)
 
     def places(self, model: GpuModel, profile: int) -> Bools:  # (s, q)
@@ -195,6 +194,10 @@ class Guard:
             if k is not None:
                 free &= _lost(grid, k, after) <= limit.spare
         return free
+
+    def spared(self) -> Bools:  # (w, n)
+        """GPUs that may be used up, as shared ones are by their first share."""
+        return np.asarray(np.logical_and.reduce([self._room(limit) <= limit.spare for limit in self._limits]))
 
     def spares(self, gpu: Gpu, left: Usage) -> bool:
         """Whether a shared GPU may be used by the pod."""
@@ -241,13 +244,13 @@ class Guarded(Prices):
         self, guard: Guard, fleet: Fleet, scorer: Scorer, traffic: Traffic, nodes: NodeScorer | None = None
     ) -> None:
         super().__init__(fleet, scorer, traffic, nodes)
-        self._guard = guard
+        self.guard = guard
 
     def mig(self, model: GpuModel, profile: int) -> Floats:
-        return np.where(self._guard.places(model, profile), super().mig(model, profile), np.inf)
+        return np.where(self.guard.places(model, profile), super().mig(model, profile), np.inf)
 
     def shares_on(self, view: NodeView, demand: Demand, sharing: Sharing) -> Floats:
-        free = [self._guard.spares(*view.gpus[i]) for i in sharing.places]
+        free = [self.guard.spares(*view.gpus[i]) for i in sharing.places]
         return np.where(free, super().shares_on(view, demand, sharing), np.inf)
 
 

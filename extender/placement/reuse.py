@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import isfinite
 from typing import Final
 
@@ -19,7 +20,7 @@ Key = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Reuse:
-    """Names, as the pod gives them. `*_s`: what finding all of them saves, in its own words; None: it does not say."""
+    """Names; of images the whole ones. `*_s`: what finding all of them saves, as the pod says; None: it does not."""
 
     images: tuple[str, ...] = ()
     weights: tuple[str, ...] = ()
@@ -46,15 +47,26 @@ class Reuse:
 NOTHING: Final = Reuse()
 
 
-def tagged(image: str) -> str:
-    """As nodes list it: `latest` where neither tag nor digest is named.
+@lru_cache(maxsize=4096)
+def canonical(image: str) -> str:
+    """The whole name of an image: pods leave out what is usual, nodes list it. A digest goes before a tag.
 
-    Source: kubernetes/kubernetes pkg/scheduler/framework/plugins/imagelocality, normalizedImageName.
+    Source: distribution/reference, ParseNormalizedNamed and TagNameOnly.
 
-    >>> tagged("registry.example:5000/vllm"), tagged("vllm:v1")
-    ('registry.example:5000/vllm:latest', 'vllm:v1')
+    >>> canonical("vllm/vllm-openai"), canonical("registry.example:5000/vllm:v1")
+    ('docker.io/vllm/vllm-openai:latest', 'registry.example:5000/vllm:v1')
     """
-    return image if image.rfind(":") > image.rfind("/") else f"{image}:latest"
+    name, _, digest = image.partition("@")
+    host, slash, _ = name.partition("/")
+    if not slash:
+        name = f"docker.io/library/{name}"
+    elif host != "localhost" and not set(host) & set(".:"):
+        name = f"docker.io/{name}"
+    colon = name.rfind(":")
+    tagged = colon > name.rfind("/")
+    if digest:
+        return f"{name[:colon] if tagged else name}@{digest}"
+    return name if tagged else f"{name}:latest"
 
 
 # ---- inside ----------------------------------------------------------------------------------------------------
@@ -70,7 +82,7 @@ def _images(spec: Mapping[str, object]) -> Iterator[str]:
         for container in listed if isinstance(listed, list) else ():
             image = _mapping(container).get("image")
             if isinstance(image, str) and image:
-                yield tagged(image)
+                yield canonical(image)
 
 
 def _names(annotations: Mapping[str, object], field: str, faults: list[str]) -> tuple[str, ...]:

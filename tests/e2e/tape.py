@@ -77,7 +77,7 @@ class Tape:
     ends_s: float = inf
     _asked: dict[tuple[Object, str], list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
     _replicas: dict[str, int] = field(default_factory=dict)
-    _inventories: dict[str, str | None] = field(default_factory=dict)
+    _nodes: dict[str, tuple[str | None, tuple[tuple[str, int], ...]]] = field(default_factory=dict)
     _pods: dict[str, float] = field(default_factory=dict)  # when each was seen first
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -147,9 +147,11 @@ class Tape:
     def _node(self, kind: str, node: Json) -> None:
         name = node["metadata"]["name"]
         inventory = None if kind == "DELETED" else node["metadata"].get("annotations", {}).get(INVENTORY)
-        if self._inventories.get(name) != inventory:
-            self._inventories[name] = inventory
-            self._happened(recorded.NodeSeen(now_s(), name, inventory))
+        listed = (node.get("status") or {}).get("images") or ()
+        images = tuple((n, image.get("sizeBytes", 0)) for image in listed for n in image.get("names") or ())
+        if self._nodes.get(name) != (inventory, images):
+            self._nodes[name] = inventory, images
+            self._happened(recorded.NodeSeen(now_s(), name, inventory, images))
 
     def _pod(self, kind: str, pod: Json) -> None:
         if kind == "DELETED":

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from extender.ledger import Ledger, Refusal
 from extender.placement.allocation import Allocation, MigSlice
 from extender.placement.model import Mode
-from extender.placement.reserve import KEPT, MOST_SLICES, Reserve, ReserveError, parse, room, room_of
-from extender.verbs import Eviction, filter_nodes, pick_victims, score_nodes
+from extender.placement.reserve import KEPT, MOST_SLICES, Guarded, Reserve, ReserveError, parse, room, room_of
+from extender.verbs import Eviction, filter_nodes, pick_victims, score_nodes, why_scores
 from tests.extender.clusters import demand_of, ledgers, pods
 from tests.extender.objects import NOW_S, Json, container, demand, gpu, held, node, pod
 
@@ -146,6 +146,29 @@ def test_a_shared_gpu_counts_while_nobody_uses_it() -> None:
         assert held(made, f"u{i}").grants()[0].uuid == held(made, "u0").grants()[0].uuid
     assert refused(made, ask=share) == {"n0": "headroom: 4 x 20480 MiB are kept for priority 1000 and above"}
     assert refused(made, ask={"mode": "exclusive"}).keys() == {"n0"}
+
+
+def test_a_node_is_scored_by_a_share_that_may_be_taken() -> None:
+    """n0 has an unused GPU, which is kept, beside a used one; n1 has a used one with more room."""
+    share = {"memory": "20Gi", "mode": "mps"}
+    gpus = [gpu("a", mode="mps"), gpu("b", index=1, mode="mps")]
+    made = cluster("", node("n0", *gpus), node("n1", gpu("c", mode="mps")))
+    for uid, on, size in (("u0", "n0", 60), ("u1", "n1", 20)):
+        take(made, uid, on, ask={"memory": f"{size}Gi", "mode": "mps"})
+    asked = demand("new", ask=share)
+    made.reserves = parse("priority>=1000: 4 x 20Gi")
+    assert refused(made, ask=share) == {}
+    kept = made.prices(made.guard(asked, NOW_S))
+    assert isinstance(kept, Guarded)
+    assert kept.guard.spared()[:, made.fleet.slots["n0"]].tolist()[:2] == [True, False]
+    best = why_scores(made, asked, ["n0", "n1"], NOW_S)
+    assert [one.node for one in best] == ["n0", "n1"], "beside the larger share less is lost"
+    free = [held(made, uid).grants()[0].uuid for uid in ("u0", "u1")]
+    for on, uuid in zip(("n0", "n1"), free, strict=True):
+        got = take(made, "new", on, ask=share)
+        assert isinstance(got, Allocation)
+        assert got.grants()[0].uuid == uuid, "beside the other share"
+        made.forget("new")
 
 
 def test_of_whole_gpus_the_exclusive_ones_are_taken_before_the_reserve_is() -> None:

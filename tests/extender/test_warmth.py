@@ -203,11 +203,14 @@ def test_a_node_that_comes_under_an_old_name_has_nothing() -> None:
     runs(made, "u0", "n1")
     runs(made, "u1", "n1")
     runs(made, "u2", "n2")
+    runs(made, "u3", "n1", ask={"session": "user-42"})
+    made.drop_pod("u3")
     made.drop_pod("u1")
     made.drop_node("n1")
     made.put_node_object(node("n1", gpu("GPU-n1")))
     made.drop_pod("u0")
     assert warm(made, asked) == {"n2": {"weights": 20.0}}
+    assert warm(made, demand(ask={"profile": "1g.10gb", "session": "user-42"})) == {}
 
 
 def test_images_need_an_inventory_and_come_back_with_it() -> None:

@@ -34,7 +34,7 @@ def ran(path: Path) -> World:
 def test_engines_stay_where_the_image_is(tmp_path: Path) -> None:
     sticky, spread = (ran(changed(tmp_path, "agents", **more)) for more in ({}, {"warmLife": "0s"}))
     (node,) = sticky.fleet.images
-    assert sticky.fleet.images[node] == (("vllm:1", 19_073 << 20),)
+    assert sticky.fleet.images[node] == (("docker.io/library/vllm:1", 19_073 << 20),)
     assert {pod.node for pod in sticky.pods if pod.node} == {node}
     assert len(spread.fleet.images) > 1
 

@@ -62,7 +62,7 @@ def test_every_setting_says_why_and_is_listed() -> None:
         assert field.description
         if isinstance(field.default, float):
             assert name.endswith("_s")
-            assert "econds" in field.description
+            assert "second" in field.description.lower(), "a duration, or a rate"
 
 
 def test_environment_is_below_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:

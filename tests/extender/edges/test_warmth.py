@@ -2,9 +2,13 @@
 
 import logging
 
+import pytest
 import structlog
+from pydantic import ValidationError
 
 from extender.obs import kind
+from extender.placement.warmth import Savings
+from extender.settings import Settings
 from tests.extender.edges.harness import World
 from tests.fakes.kube_api import NODES, PODS
 
@@ -40,6 +44,25 @@ async def test_a_node_with_the_image_is_better_and_the_answer_says_why(here: Wor
         assert await scheduler.prioritize(two, "a", "b") == {"a": 9, "b": 10}, "b has the weights by now"
         assert await scheduler.bind(two, "a") == ""
         await scheduler.until_said('slicewise_extender_warm_starts_total{what="cold"} 1.0')
+
+
+def test_the_settings_defaults_are_those_of_the_decision() -> None:
+    assert Settings().savings == Savings()
+    assert Settings().reserves == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fault"),
+    [
+        pytest.param("reserve", "4 x 1g.10gb", "want `priority>=P: N x SIZE`", id="no priority"),
+        pytest.param("warm_life_s", -1, "greater than or equal to 0", id="a life that is none"),
+        pytest.param("warm_most_keys", 0, "greater than 0", id="no memory at all"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(name: str, value: object, fault: str) -> None:
+    with pytest.raises(ValidationError) as told:
+        Settings.of(**{name: value})
+    assert fault in str(told.value)
 
 
 async def test_room_is_kept_for_important_pods_by_filter_and_bind_and_after_a_restart(here: World) -> None:

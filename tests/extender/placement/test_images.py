@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extender.placement.images import LEAST_BYTES, MOST_ON_NODE, Images
+from extender.placement.reuse import canonical
 
 GIB = 1 << 30
 
@@ -14,7 +15,7 @@ def listing(*images: Any) -> dict[str, object]:  # noqa: ANN401
 
 
 def where(images: Images, name: str) -> dict[int, float]:
-    found = images.find(name)
+    found = images.find(canonical(name))
     return {} if found is None else dict(zip(found[0].tolist(), found[1].tolist(), strict=True))
 
 
@@ -27,7 +28,7 @@ def test_an_image_is_found_by_each_of_its_names_on_the_nodes_that_list_it() -> N
     assert images.find("nowhere:1") is None
     images.drop(3)
     assert where(images, "vllm:1") == {1: 2 * GIB}
-    assert images.find("vllm@sha256:0") is None
+    assert where(images, "vllm@sha256:0") == {}
 
 
 def test_small_images_and_what_cannot_be_read_are_passed_over() -> None:
@@ -50,7 +51,7 @@ def test_of_a_kubelet_that_lists_without_a_limit_the_largest_are_kept() -> None:
     images.put(1, listing(*(([f"i:{i}"], GIB - i) for i in range(MOST_ON_NODE + 5))))
     assert len(images) == MOST_ON_NODE
     assert where(images, "i:0") == {1: GIB}
-    assert images.find(f"i:{MOST_ON_NODE}") is None
+    assert images.find(canonical(f"i:{MOST_ON_NODE}")) is None
 
 
 def test_answers_are_remembered_for_few_images() -> None:

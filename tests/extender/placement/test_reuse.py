@@ -1,28 +1,31 @@
 import pytest
 
 from extender.placement.demand import Demand, DemandError
-from extender.placement.reuse import SESSION, WEIGHTS, tagged
+from extender.placement.reuse import SESSION, WEIGHTS, canonical
 from tests.extender.objects import container, demand, pod
 
 
 @pytest.mark.parametrize(
     ("image", "listed"),
     [
-        pytest.param("vllm", "vllm:latest", id="latest is what no tag means"),
+        pytest.param("vllm", "docker.io/library/vllm:latest", id="latest is what no tag means"),
+        pytest.param("vllm/vllm:v1", "docker.io/vllm/vllm:v1", id="a registry is left out"),
         pytest.param("registry.example:5000/vllm", "registry.example:5000/vllm:latest", id="a port is no tag"),
-        pytest.param("vllm:v1", "vllm:v1", id="a tag stays"),
-        pytest.param("vllm@sha256:0", "vllm@sha256:0", id="a digest stays"),
+        pytest.param("quay.io/vllm:v1", "quay.io/vllm:v1", id="a tag stays"),
+        pytest.param("localhost/vllm:v1", "localhost/vllm:v1", id="localhost is a registry"),
+        pytest.param("quay.io/vllm@sha256:0", "quay.io/vllm@sha256:0", id="a digest stays"),
+        pytest.param("quay.io/vllm:v1@sha256:0", "quay.io/vllm@sha256:0", id="a tag beside a digest says nothing"),
     ],
 )
 def test_images_are_named_as_nodes_list_them(image: str, listed: str) -> None:
-    assert tagged(image) == listed
+    assert canonical(image) == listed
 
 
 def test_a_pod_names_each_image_once_and_its_keys_by_tenant() -> None:
     ask = {"profile": "1g.10gb", "weights": "llama-70b, lora-7", "session": "user-42", "session-seconds": "30"}
     containers = [container("a", image="vllm"), container("b", image="vllm:latest"), container("c", image="")]
     reuse = demand(ask=ask, containers=containers, init=[{"name": "i", "image": "fetch:1"}]).reuse
-    assert reuse.images == ("fetch:1", "vllm:latest")
+    assert reuse.images == ("docker.io/library/fetch:1", "docker.io/library/vllm:latest")
     assert reuse.keys("blue") == (
         ("blue", WEIGHTS, "llama-70b"),
         ("blue", WEIGHTS, "lora-7"),
