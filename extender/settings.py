@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     )
     warm_image_mib_per_s: NonNegativeFloat = Field(
         default=40.0,
-        description="MiB of an image that a node pulls and unpacks in a second: 20 GB took 8 to 10 minutes. "
+        description="MiB of an image that a node pulls and unpacks in a second: 20 GB took some 500 seconds. "
         "More with image streaming; 0: images do not count.",
     )
     warm_weights_s: NonNegativeFloat = Field(
