@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     )
     warm_session_s: NonNegativeFloat = Field(
         default=20.0,
-        description="Seconds saved where a pod with the same slicewise.dev/session runs or ran, where it left its cache: "
+        description="Seconds saved where a pod with the same slicewise.dev/session runs or ran, if its cache is there: "
         "100,000 tokens of an 8B model take an A100 20. A pod may say its own (session-seconds). 0: does not count.",
     )
     warm_most_s: NonNegativeFloat = Field(
