@@ -15,7 +15,7 @@ from extender.placement.asked import Asked
 from extender.placement.demand import Demand, DemandError, Shape
 from extender.placement.fleet import NO_NODE, Fleet
 from extender.placement.holding import Holding, ObjectError, Phase, mapping, pod_key, text_of
-from extender.placement.load import Allocatable, Load, comes_with_its_node
+from extender.placement.load import Load, comes_with_its_node
 from extender.placement.model import GpuProblem, Inventory, InventoryError, NoInventory, inventory_text
 from extender.placement.node import NOT_SEEN, Node, Problem, StaticRoom
 from extender.placement.nominees import Nominees, view_beside
@@ -95,7 +95,7 @@ class Ledger:
     def put_node_object(self, node: Mapping[str, object]) -> None:
         """A Node object (its JSON). Reads the inventory annotation only if it changed."""
         name = text_of(mapping(node.get("metadata")), "name", "Node")
-        self._nodes.setdefault(name, Node(name)).allocatable = Allocatable.of(node)
+        self._nodes.setdefault(name, Node(name)).tell(node)
         text = inventory_text(node)
         if text is None:
             self.put_node(name, NO_REPORT)
@@ -440,6 +440,7 @@ class Ledger:
                 self.fleet.update(slot, position, node.gpus[position], node.usages[position])
             self.fleet.pod_kinds[slot] = node.pod_kinds
             self.fleet.set_room(slot, node.allocatable, node.free)
+            self.fleet.cordoned[slot] = node.cordoned
 
     def _tidy(self, name: str) -> None:
         """Forgets a node that the API does not have and on which nothing is held any more."""

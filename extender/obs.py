@@ -74,9 +74,9 @@ class State(Collector):
         size = GaugeMetricFamily(
             f"{SPACE}_reserved_slices", "How many of them are kept.", labels=["reserve", "priority"]
         )
-        fresh = self._ledger.fleet.renewed_s >= self._now_s() - self._ledger.stale_after_s
+        since_s = self._now_s() - self._ledger.stale_after_s
         for reserve in self._ledger.reserves:
-            limit = Limit.of(reserve, self._ledger.fleet, fresh)
+            limit = Limit.of(reserve, self._ledger.fleet, since_s)
             labels = [str(reserve.shape), str(reserve.priority)]
             room.add_metric(labels, int(limit.room.sum()))
             size.add_metric(labels, reserve.count)

@@ -90,9 +90,9 @@ class Settings(BaseSettings):
         "a disk, 8 from the page cache. A pod may say its own (weights-seconds). 0: does not count, whatever pods say.",
     )
     warm_session_s: NonNegativeFloat = Field(
-        default=15.0,
-        description="Seconds saved where a pod with the same slicewise.dev/session runs or ran: a prefix of 100,000 "
-        "tokens at 8,000 a second, and files. A pod may say its own (session-seconds). 0: does not count.",
+        default=20.0,
+        description="Seconds saved where a pod with the same slicewise.dev/session runs or ran, if its cache is there: "
+        "100,000 tokens of an 8B model take an A100 20. A pod may say its own (session-seconds). 0: does not count.",
     )
     warm_most_s: NonNegativeFloat = Field(
         default=300.0,
@@ -104,7 +104,7 @@ class Settings(BaseSettings):
     )
     warm_most_keys: PositiveInt = Field(
         default=1 << 14,
-        description="Pairs of key and node that are remembered without a pod; the oldest go first. 16,384 take 10 MiB.",
+        description="Pairs of key and node that are remembered without a pod; the oldest go first. 16,384 take 8 MiB.",
     )
     reserve: str = Field(
         default="",
@@ -117,7 +117,7 @@ class Settings(BaseSettings):
     )
     log_format: Literal["json", "text"] = Field(default="json", description="json for machines, text for people.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="debug adds one event a filter call."
+        default="info", description="debug adds an event a filter call, and one a prioritize call."
     )
 
     @field_validator("scorer")

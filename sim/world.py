@@ -404,6 +404,7 @@ class World:
         if name not in self.fleet.kind_of:
             return
         self.scheduler.cordoned.add(name)
+        self.fleet.cordon(name)
         for pod in [p for p in (*self.active.values(), *self.neighbours.values()) if p.node == name and p.alive]:
             self._delete(pod)
         self._replace_all()

@@ -41,6 +41,7 @@ _PER_GPU: Final[Sequence[tuple[str, float]]] = (
 )
 _PER_NODE: Final[Sequence[tuple[str, float]]] = (
     ("renewed_s", -np.inf),
+    ("cordoned", False),
     ("joins", 0),
     ("pod_kinds", 0),
     *((name, NOT_TOLD) for name in ("cpu_milli", "memory_mib", "cpu_free_milli", "memory_free_mib")),
@@ -100,6 +101,7 @@ class Fleet:
         self.layout = 0  # counts the changes of what there is, as against who has it
         self.supply = np.zeros(len(SHARES), np.int64)  # (t,) typical MPS shares that still fit
         self.renewed_s = np.full(n, -np.inf)  # (n,) last heartbeat
+        self.cordoned = np.zeros(n, np.bool_)  # (n,) takes no new pods: kube-scheduler passes it over
         self.cpu_milli, self.memory_mib = np.full((2, n), NOT_TOLD, np.int64)  # (n,) for pods, as the node tells
         self.cpu_free_milli, self.memory_free_mib = np.full((2, n), NOT_TOLD, np.int64)  # (n,) less what pods ask for
         self.joins = np.zeros(n, np.intp)  # (n,) place in `ways_joined` of what joins a node's GPUs

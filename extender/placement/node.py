@@ -1,7 +1,7 @@
 """One node: its GPUs, who holds what of each, and what is left. Changing a pod recounts only the GPUs that it holds."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
@@ -46,7 +46,7 @@ class Node:
         self.refused: tuple[GpuProblem, ...] = ()
         self.position: dict[str, int] = {}
         self.usages: list[Usage] = []
-        self.allocatable = NOT_TOLD
+        self.allocatable, self.cordoned = NOT_TOLD, False
         self.pods: dict[str, Holding] = {}
         self.others: dict[str, Load] = {}  # pods that hold nothing of ours, and take CPU and memory
         self._holders: dict[str, dict[str, Holding]] = {}  # by GPU, then pod
@@ -66,6 +66,12 @@ class Node:
         counted = [usage(gpu, self._held(gpu.uuid)) for gpu in self.gpus]
         self.usages = [left for left, _ in counted]
         self._conflicts = {gpu.uuid: why for gpu, (_, why) in zip(self.gpus, counted, strict=True) if why}
+
+    def tell(self, node: Mapping[str, object]) -> None:
+        """What the Node object (its JSON) says beside its inventory."""
+        spec = node.get("spec")
+        self.allocatable = Allocatable.of(node)
+        self.cordoned = isinstance(spec, Mapping) and spec.get("unschedulable") is True
 
     def hold(self, holding: Holding) -> list[int]:
         """Takes a pod in, in place of what was known of it. Returns the positions of the GPUs that changed."""

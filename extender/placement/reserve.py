@@ -1,8 +1,8 @@
 """Room that is kept for important pods: a pod below a priority takes no place by which less than that would be left.
 
-Counted is how many slices of the reserved shape still fit, each asked for alone, over all usable GPUs with a heartbeat.
-A shared GPU counts while nobody uses it: whose it will be is not known before. A place that takes none of that room is
-free for everybody, also where less than the reserve is left.
+Counted is how many slices of the reserved shape still fit, each asked for alone, over all usable GPUs of nodes that
+have a heartbeat and are not cordoned. A shared GPU counts while nobody uses it: whose it will be is not known before. A
+place that takes none of that room is free for everybody, also where less than the reserve is left.
 """
 
 import re
@@ -126,14 +126,14 @@ class Limit:
     """One reserve now. `spare`: slices of it that may be taken; never below 0."""
 
     reserve: Reserve
-    room: Counts  # (n,) slices that fit on each node with a heartbeat
+    room: Counts  # (n,) slices that fit on each node that takes pods
     spare: int
 
     @classmethod
-    def of(cls, reserve: Reserve, fleet: Fleet, fresh: Bools) -> "Limit":
-        """`fresh`: (n,) nodes with a heartbeat."""
+    def of(cls, reserve: Reserve, fleet: Fleet, since_s: float) -> "Limit":
+        """Counted are nodes that take pods: with a heartbeat since then, and not cordoned."""
         found = room(fleet, reserve.shape).sum(axis=0, dtype=np.int64)
-        found[~fresh] = 0
+        found[(fleet.renewed_s < since_s) | fleet.cordoned] = 0
         return cls(reserve, found, max(0, int(found.sum()) - reserve.count))
 
     @property
@@ -153,8 +153,7 @@ class Guard:
         above = [r for r in reserves if r.priority > demand.priority] if demand.shape is not None else []
         if not above:
             return None
-        fresh = fleet.renewed_s >= since_s
-        found = cls(fleet, [Limit.of(r, fleet, fresh) for r in above])
+        found = cls(fleet, [Limit.of(r, fleet, since_s) for r in above])
         return found if found.near().any() else None
 
     def near(self) -> Bools:  # (n,)

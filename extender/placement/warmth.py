@@ -34,7 +34,7 @@ class Savings:
     life_s: float = 3600.0
     image_mib_per_s: float = 40.0
     weights_s: float = 20.0
-    session_s: float = 15.0
+    session_s: float = 20.0
     most_s: float = 300.0
     keep_s: float = 1800.0
     most_keys: int = 1 << 14

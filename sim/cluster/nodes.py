@@ -96,6 +96,7 @@ class Fleet:
     numbers: list[int] = field(default_factory=list)
     lives: dict[str, Life] = field(default_factory=dict)  #: of all nodes that ever were
     images: dict[str, tuple[Image, ...]] = field(default_factory=dict)  #: that each node lists
+    cordoned: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.coming, self.numbers = [0] * len(self.kinds), [0] * len(self.kinds)
@@ -118,13 +119,23 @@ class Fleet:
     def list_image(self, name: str, image: str, mib: int) -> tuple[Image, ...]:
         """Its kubelet lists an image in the node's status from now on; answers all that it lists."""
         images = self.images[name] = (*self.images.get(name, ()), (image, mib << 20))
-        self.ledger.put_node_object(node_object(name, self.inventory_text(name), images))
+        self._show(name)
         return images
+
+    def cordon(self, name: str) -> None:
+        """It takes no new pods: the extender hears of it as of an image."""
+        self.cordoned.add(name)
+        self._show(name)
+
+    def _show(self, name: str) -> None:
+        node = node_object(name, self.inventory_text(name), self.images.get(name, ()))
+        self.ledger.put_node_object({**node, "spec": {"unschedulable": name in self.cordoned}})
 
     def drop(self, name: str, now_s: float) -> int:
         """It is gone; answers its kind."""
         kind = self.kind_of.pop(name)
         self.images.pop(name, None)
+        self.cordoned.discard(name)
         self.lives[name].to_s = now_s
         self.ledger.drop_node(name)
         return kind

@@ -135,6 +135,14 @@ def test_a_silent_node_has_no_room_that_counts() -> None:
     assert answer.failed == {"n0": WHY}
 
 
+def test_a_cordoned_node_has_no_room_that_counts_until_it_is_open_again() -> None:
+    made = cluster(SEVEN, node("n0", gpu("a")), node("n1", gpu("b")))
+    made.put_node_object({**node("n1", gpu("b")), "spec": {"unschedulable": True}})
+    assert filter_nodes(made, demand(), ["n0"], NOW_S).failed == {"n0": WHY}
+    made.put_node_object({**node("n1", gpu("b")), "spec": {}})
+    assert filter_nodes(made, demand(), ["n0"], NOW_S).failed == {}
+
+
 def test_a_shared_gpu_counts_while_nobody_uses_it() -> None:
     """The first share of a GPU takes all of it from the reserve, the second nothing."""
     share = {"memory": "20Gi", "mode": "mps"}

@@ -39,6 +39,18 @@ def test_engines_stay_where_the_image_is(tmp_path: Path) -> None:
     assert len(spread.fleet.images) > 1
 
 
+def test_a_node_that_is_about_to_go_has_no_room_that_counts_and_keeps_its_images(tmp_path: Path) -> None:
+    fleet = prepare(load(changed(tmp_path, "agents")), 1).world.fleet
+    name = next(iter(fleet.kind_of))
+    column = fleet.ledger.fleet.slots[name]
+    fleet.cordon(name)
+    fleet.list_image(name, "docker.io/library/vllm:1", 1000)
+    assert fleet.ledger.fleet.cordoned[column]
+    assert fleet.ledger.unusable(name, 0.0) is None
+    fleet.drop(name, 1.0)
+    assert (fleet.cordoned, fleet.images) == (set(), {})
+
+
 @pytest.mark.parametrize(
     ("extender", "fault"),
     [
