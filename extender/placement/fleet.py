@@ -28,6 +28,7 @@ NOBODY: Final = -1  # tenant of an MPS GPU that nobody uses
 SEVERAL: Final = -2  # and of one that several use: nobody may join
 NOT_TOLD: Final = -1  # CPU or memory of a node that does not tell what it has
 _MAX_LOOKUPS: Final = 1024
+_SPARE_WAYS: Final = 64  # in which GPUs were joined on nodes and are no more, kept beside twice as many as nodes
 _CHANGES_KEPT: Final = 1 << 12  # a reader further behind than this looks at all nodes again
 
 Ints = NDArray[np.int32]
@@ -296,9 +297,18 @@ class Fleet:
 
     def _joins_id(self, joins: Joins) -> int:
         if joins not in self._joins_ids:
+            if len(self.ways_joined) > 2 * len(self.slots) + _SPARE_WAYS:
+                self._forget_ways()
             self._joins_ids[joins] = len(self.ways_joined)
             self.ways_joined.append(joins)
         return self._joins_ids[joins]
+
+    def _forget_ways(self) -> None:
+        """Those that no node has any more: links may come and go for ever."""
+        used, places = np.unique(np.append(0, self.joins), return_inverse=True)  # the first stays: nothing known
+        self.joins = places[1:]
+        self.ways_joined = [self.ways_joined[i] for i in used.tolist()]
+        self._joins_ids = {joins: i for i, joins in enumerate(self.ways_joined)}
 
     def _rank_sizes(self) -> None:
         self.sizes = sorted({(0, 0, ""), *(_size(p) for m in self.models for p in m.profiles)})
