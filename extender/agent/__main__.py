@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from extender.agent.fake import FakeNvml
-from extender.agent.inventory import Chosen, document, encoded
+from extender.agent.inventory import Chosen, ChosenInstances, document, encoded
 from extender.agent.nvml import Library
 from extender.agent.publish import Publisher
 from extender.agent.reading import GpuReading, Nvml, NvmlError
@@ -46,6 +46,14 @@ Foreign = Annotated[
     str, typer.Option(metavar="all|INDEX,UUID,…", help="GPUs that another manager cuts; nothing is placed on them.")
 ]
 
+SharedInstances = Annotated[
+    str,
+    typer.Option(
+        metavar="all|PROFILE,UUID,…",
+        help="MIG instances that exist, of others' making, to share through MPS. Default: none.",
+    ),
+]
+
 
 @app.command()
 def run(
@@ -56,6 +64,7 @@ def run(
     fake: Fake = "",
     mps_gpus: Shared = "",
     foreign_gpus: Foreign = "",
+    mps_instances: SharedInstances = "",
     kubeconfig: Annotated[
         Path | None,
         typer.Option(help="How to reach the API server. Default: the pod's ServiceAccount, else $KUBECONFIG."),
@@ -73,12 +82,13 @@ def run(
     try:
         _configure_logs(log_format, log_level)
         shared, foreign = Chosen.parse(mps_gpus, "--mps-gpus"), Chosen.parse(foreign_gpus, "--foreign-gpus")
+        instances = ChosenInstances.parse(mps_instances, "--mps-instances")
         nvml = _nvml(fake, node)
     except (NvmlError, ValueError) as e:
         raise _refuse(e) from e
 
     def text(readings: Sequence[GpuReading]) -> str:
-        return encoded(document(readings, shared=shared, foreign=foreign))
+        return encoded(document(readings, shared=shared, foreign=foreign, instances=instances))
 
     async def publish() -> None:
         stop = stop_on_signals()
@@ -102,14 +112,16 @@ def inventory(
     fake: Fake = "",
     mps_gpus: Shared = "",
     foreign_gpus: Foreign = "",
+    mps_instances: SharedInstances = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the annotation as it would be published.")] = False,
 ) -> None:
     """Print what would be published for this machine, and publish nothing."""
     try:
         shared, foreign = Chosen.parse(mps_gpus, "--mps-gpus"), Chosen.parse(foreign_gpus, "--foreign-gpus")
+        instances = ChosenInstances.parse(mps_instances, "--mps-instances")
         nvml = _nvml(fake, node)
         try:
-            found = document(nvml.gpus(), shared=shared, foreign=foreign)
+            found = document(nvml.gpus(), shared=shared, foreign=foreign, instances=instances)
         finally:
             nvml.close()
     except NvmlError as e:
@@ -128,7 +140,8 @@ def _show(found: dict[str, Any], console: Console) -> None:
     profiles: dict[str, list[dict[str, Any]]] = {}
     for gpu in found["gpus"]:
         state = ["ok" if gpu["healthy"] else gpu["why"], *(["another manager's"] if "owner" in gpu else [])]
-        state += [f"{i['profile']}@{i['start']}" for i in gpu.get("instances", ())]
+        instances = gpu.get("instances", ())
+        state += [f"{i['profile']}@{i['start']}{' under MPS' if i.get('mps') else ''}" for i in instances]
         size_gib = f"{gpu['memory_mib'] / 1024:.0f}"
         table.add_row(str(gpu["index"]), gpu["model"], size_gib, gpu["mode"], ", ".join(state), gpu["uuid"])
         profiles.setdefault(gpu["model"], gpu.get("profiles", []))

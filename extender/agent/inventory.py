@@ -10,11 +10,11 @@ from importlib import resources
 from types import MappingProxyType
 from typing import Any, Final, Self
 
-from extender.agent.reading import GpuReading, NvmlError
+from extender.agent.reading import GpuReading, InstanceReading, NvmlError
 from extender.placement import catalog
 from extender.placement.links import NO_LINKS
 from extender.placement.model import VERSION
-from extender.placement.profile import Mode, Profile
+from extender.placement.profile import Mode, Profile, profile_name
 
 OTHER: Final = "other"
 
@@ -44,6 +44,33 @@ class Chosen:
 NO_GPUS: Final = Chosen()
 
 
+@dataclass(frozen=True, slots=True)
+class ChosenInstances:
+    """MIG instances by UUID or profile; `everything` stands for all of them."""
+
+    names: frozenset[str] = frozenset()
+    everything: bool = False
+
+    @classmethod
+    def parse(cls, text: str, option: str) -> Self:
+        """`all`, or MIG UUIDs and profiles: `3g.40gb,MIG-5f…`. Raises NvmlError naming the option."""
+        names = frozenset(part.strip() for part in text.split(",") if part.strip())
+        if names == {"all"}:
+            return cls(everything=True)
+        wrong = sorted(n for n in names if not n.startswith("MIG-") and profile_name(n) is None)
+        if wrong:
+            raise NvmlError(f"{option} {text!r}: {wrong[0]!r} is neither a MIG-… UUID, a profile nor the word all")
+        return cls(frozenset(profile_name(n) or n for n in names))
+
+    def __contains__(self, instance: InstanceReading) -> bool:
+        """Never one without a compute instance: there is nothing to share."""
+        named = self.everything or instance.uuid in self.names or instance.placement.profile in self.names
+        return bool(instance.uuid) and named
+
+
+NO_INSTANCES: Final = ChosenInstances()
+
+
 def mode(gpu: GpuReading, shared: Chosen) -> Mode:
     """MIG mode is the GPU's own state; between the other two the operator chooses."""
     if gpu.mig:
@@ -52,10 +79,19 @@ def mode(gpu: GpuReading, shared: Chosen) -> Mode:
 
 
 def document(
-    gpus: Iterable[GpuReading], *, shared: Chosen = NO_GPUS, foreign: Chosen = NO_GPUS, made: Collection[str] = ()
+    gpus: Iterable[GpuReading],
+    *,
+    shared: Chosen = NO_GPUS,
+    foreign: Chosen = NO_GPUS,
+    instances: ChosenInstances = NO_INSTANCES,
+    made: Collection[str] = (),
 ) -> dict[str, Any]:
-    """The inventory. `shared`: GPUs under MPS; `foreign`: another manager's; `made`: MIG devices that we created."""
-    return {"version": VERSION, "gpus": [_gpu(g, shared, foreign, made) for g in gpus]}
+    """The inventory. `shared`: GPUs under MPS; `foreign`: another manager's; `made`: MIG devices that we created.
+
+    `instances`: under MPS too, but for those that we made.
+    """
+    found = [_gpu(g, shared, foreign) | _cut(g, instances, made) for g in gpus]
+    return {"version": VERSION, "gpus": found}
 
 
 def encoded(inventory: Mapping[str, Any]) -> str:
@@ -63,7 +99,7 @@ def encoded(inventory: Mapping[str, Any]) -> str:
     return json.dumps(inventory, separators=(",", ":"), sort_keys=True)
 
 
-def _gpu(gpu: GpuReading, shared: Chosen, foreign: Chosen, made: Collection[str]) -> dict[str, Any]:
+def _gpu(gpu: GpuReading, shared: Chosen, foreign: Chosen) -> dict[str, Any]:
     found: dict[str, Any] = {
         "uuid": gpu.uuid,
         "index": gpu.index,
@@ -80,20 +116,24 @@ def _gpu(gpu: GpuReading, shared: Chosen, foreign: Chosen, made: Collection[str]
         found["links"] = gpu.links.wire()
     if gpu in foreign:
         found["owner"] = OTHER
-    if gpu.mig and gpu.profiles:
-        found["profiles"] = [_profile(p) for p in gpu.profiles]
-    if gpu.mig:
-        found["instances"] = [
-            {
-                "profile": i.placement.profile,
-                "start": i.placement.start,
-                "size": i.placement.size,
-                "uuid": i.uuid,
-                **({"managed": True} if i.uuid in made else {}),
-            }
-            for i in sorted(gpu.instances, key=lambda i: (i.placement.start, i.placement.profile))
-        ]
     return found
+
+
+def _cut(gpu: GpuReading, shared: ChosenInstances, made: Collection[str]) -> dict[str, Any]:
+    """What a GPU in MIG mode can be cut into, and is."""
+    if not gpu.mig:
+        return {}
+    instances = [
+        {
+            "profile": i.placement.profile,
+            "start": i.placement.start,
+            "size": i.placement.size,
+            "uuid": i.uuid,
+            **({"managed": True} if i.uuid in made else {"mps": True} if i in shared else {}),
+        }
+        for i in sorted(gpu.instances, key=lambda i: (i.placement.start, i.placement.profile))
+    ]
+    return ({"profiles": [_profile(p) for p in gpu.profiles]} if gpu.profiles else {}) | {"instances": instances}
 
 
 def _profile(profile: Profile) -> dict[str, Any]:

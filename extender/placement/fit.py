@@ -3,7 +3,7 @@
 from functools import lru_cache
 
 from extender.placement.demand import Shape
-from extender.placement.profile import GpuModel, Mode
+from extender.placement.model import NO_PART, GpuModel, Mode, Part
 
 
 def offered(model_name: str, shape: Shape) -> bool:
@@ -30,11 +30,16 @@ def profile_for(model: GpuModel, shape: Shape) -> int | None:
     return min(enough)[3] if enough else None
 
 
-def share_mib(shape: Shape, memory_mib: int) -> int:
-    """Memory of a share on a GPU of `memory_mib`: what is asked for, else its part of the compute."""
-    return shape.memory_mib or max(1, memory_mib * shape.compute_pct // 100)
+def share_mib(shape: Shape, memory_mib: int, part: Part = NO_PART) -> int:
+    """Memory of a share on a device of `memory_mib`: what is asked for, else its part of the compute."""
+    return shape.memory_mib or max(1, memory_mib * share_pct(shape, memory_mib, part) // 100)
 
 
-def share_pct(shape: Shape, memory_mib: int) -> int:
-    """Compute of a share on a GPU of `memory_mib`: what is asked for, else its part of the memory, rounded up."""
-    return shape.compute_pct or -(-100 * shape.memory_mib // memory_mib)
+def share_pct(shape: Shape, memory_mib: int, part: Part = NO_PART) -> int:
+    """Compute of a share in percent of a device of `memory_mib`: what is asked for, else its part of the memory.
+
+    Rounded up. A demand counts in percent of a whole GPU; 100 percent of a MIG instance are its slices of that.
+    """
+    if not shape.compute_pct:
+        return -(-100 * shape.memory_mib // memory_mib)
+    return -(-shape.compute_pct * part.all_slices // part.slices)

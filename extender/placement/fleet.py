@@ -18,9 +18,9 @@ from extender.placement.fragment import SHARES, share_room
 from extender.placement.joins import NO_JOINS, Joins, joins_of
 from extender.placement.load import Allocatable
 from extender.placement.masks import tables
-from extender.placement.model import Gpu
+from extender.placement.model import NO_PART, Gpu
 from extender.placement.profile import GpuModel, Mode, Profile
-from extender.placement.usage import Usage
+from extender.placement.usage import Usage, mps_clients
 
 NO_NODE: Final = 0
 NO_STATE: Final = 0  # of a GPU that gives no MIG slices
@@ -28,6 +28,7 @@ NOBODY: Final = -1  # tenant of an MPS GPU that nobody uses
 SEVERAL: Final = -2  # and of one that several use: nobody may join
 NOT_TOLD: Final = -1  # CPU or memory of a node that does not tell what it has
 _MAX_LOOKUPS: Final = 1024
+_SPARE_WAYS: Final = 64  # in which GPUs were joined on nodes and are no more, kept beside twice as many as nodes
 _CHANGES_KEPT: Final = 1 << 12  # a reader further behind than this looks at all nodes again
 
 Ints = NDArray[np.int32]
@@ -37,6 +38,9 @@ _PER_GPU: Final[Sequence[tuple[str, float]]] = (
     *((name, 0) for name in ("kind", "model", "state", "base", "total_mib", "free_mib", "free_pct", "clients_left")),
     ("tenant", NOBODY),
     ("whole", False),
+    ("slices", 1),
+    ("all_slices", 1),
+    ("clients", 0),
     ("_share_room", 0),
 )
 _PER_NODE: Final[Sequence[tuple[str, float]]] = (
@@ -119,6 +123,8 @@ class Fleet:
         self.clients_left = np.zeros((w, n), np.int32)
         self.tenant = np.full((w, n), NOBODY, np.int32)
         self.whole = np.zeros((w, n), np.bool_)  # can be given whole now
+        self.slices, self.all_slices = np.ones((2, w, n), np.int32)  # equal, but for a MIG instance that is shared
+        self.clients = np.zeros((w, n), np.int32)  # of its MPS server
         self._share_room = np.zeros((len(SHARES), w, n), np.int64)
         self._joins_ids: dict[Joins, int] = {NO_JOINS: 0}
         self._tenants: dict[str, int] = {}
@@ -140,11 +146,13 @@ class Fleet:
         slot = self.slots[name]
         self.layout += 1
         self._touch(slot)
-        self.joins[slot] = self._joins_id(joins_of([gpu.end for gpu, _, _ in gpus]))
+        self.joins[slot] = self._joins_id(joins_of([gpu.end for gpu, _, _ in gpus if gpu.part == NO_PART]))
         for position, (gpu, usage, base) in enumerate(gpus):
             self.kind[position, slot] = _KINDS[gpu.mode] if gpu.usable else Kind.UNUSABLE
             self.model[position, slot] = self._model_id(gpu.model)
             self.total_mib[position, slot] = gpu.memory_mib
+            self.slices[position, slot], self.all_slices[position, slot] = gpu.part.slices, gpu.part.all_slices
+            self.clients[position, slot] = mps_clients(gpu)
             self.update(slot, position, gpu, usage)
             if gpu.usable and gpu.mode is Mode.MIG:
                 self.base[position, slot] = self.first_state[self._model_ids[gpu.model]] + base.state
@@ -236,7 +244,7 @@ class Fleet:
     def share_size(self, lookup: Lookup) -> tuple[Ints, Ints]:  # (w, n) or (1, 1) each
         """Memory and compute of a share on each GPU. Counted once for a layout."""
         if not lookup.sizes or lookup.sizes[0][0] != self.layout:
-            mib, pct = share_size(lookup.shape, self.total_mib)
+            mib, pct = share_size(lookup.shape, self.total_mib, self.slices, self.all_slices)
             lookup.sizes[:] = [(self.layout, mib, pct)]
         return lookup.sizes[0][1:]
 
@@ -291,9 +299,18 @@ class Fleet:
 
     def _joins_id(self, joins: Joins) -> int:
         if joins not in self._joins_ids:
+            if len(self.ways_joined) > 2 * len(self.slots) + _SPARE_WAYS:
+                self._forget_ways()
             self._joins_ids[joins] = len(self.ways_joined)
             self.ways_joined.append(joins)
         return self._joins_ids[joins]
+
+    def _forget_ways(self) -> None:
+        """Those that no node has any more: links may come and go for ever."""
+        used, places = np.unique(np.append(0, self.joins), return_inverse=True)  # the first stays: nothing known
+        self.joins = places[1:]
+        self.ways_joined = [self.ways_joined[i] for i in used.tolist()]
+        self._joins_ids = {joins: i for i, joins in enumerate(self.ways_joined)}
 
     def _rank_sizes(self) -> None:
         self.sizes = sorted({(0, 0, ""), *(_size(p) for m in self.models for p in m.profiles)})
@@ -348,12 +365,15 @@ def _size(profile: Profile) -> tuple[int, int, str]:
     return profile.memory_mib, profile.slices, profile.short
 
 
-def share_size(shape: Shape, total_mib: Ints) -> tuple[Ints, Ints]:
-    """Memory and compute of a share on GPUs of `total_mib`: fit.share_mib and fit.share_pct for arrays, never 0."""
+def share_size(shape: Shape, total_mib: Ints, slices: Ints, all_slices: Ints) -> tuple[Ints, Ints]:
+    """Memory and compute of a share on each device: fit.share_mib and fit.share_pct for arrays, never 0."""
     total = total_mib.astype(np.int64)
-    mib = np.maximum(1, total * shape.compute_pct // 100)
-    pct = -(-100 * shape.memory_mib // np.maximum(1, total))
-    return (
-        np.full((1, 1), shape.memory_mib, np.int32) if shape.memory_mib else mib.astype(np.int32),
-        np.full((1, 1), shape.compute_pct, np.int32) if shape.compute_pct else pct.astype(np.int32),
-    )
+    if not shape.compute_pct:
+        pct = (-(-100 * shape.memory_mib // np.maximum(1, total))).astype(np.int32)
+    elif (slices == all_slices).all():
+        pct = np.full((1, 1), shape.compute_pct, np.int32)
+    else:
+        pct = -(-shape.compute_pct * all_slices // slices)
+    if shape.memory_mib:
+        return np.full((1, 1), shape.memory_mib, np.int32), pct
+    return np.maximum(1, total * pct // 100).astype(np.int32), pct

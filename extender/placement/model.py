@@ -1,6 +1,6 @@
 """A node's GPUs as its agent reports them. A GPU that cannot be understood is refused; the node's others are used."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
@@ -61,16 +61,35 @@ class GpuProblem:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A MIG instance that exists. `managed`: our agent made it and may destroy it when no pod holds it."""
+    """A MIG instance that exists. `managed`: our agent made it and may destroy it when no pod holds it.
+
+    `mps`: it stays, and is shared through MPS as a device of its own.
+    """
 
     placement: Placement
     uuid: str
     managed: bool = False
+    mps: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Of which GPU a MIG instance is, with how many of its compute slices."""
+
+    gpu: str
+    slices: int
+    all_slices: int
+
+
+NO_PART: Final = Part("", 1, 1)  # a GPU is all of itself
 
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU of a node. `owner` other than `slicewise`: another manager cuts it, nothing is placed there by us."""
+    """One GPU of a node, or a MIG instance that is shared through MPS.
+
+    `owner` other than `slicewise`: another manager cuts it, nothing is placed there by us.
+    """
 
     uuid: str
     index: int
@@ -82,6 +101,7 @@ class Gpu:
     owner: str = OURS
     instances: tuple[Instance, ...] = ()
     links: Links = NO_LINKS
+    part: Part = NO_PART
 
     @property
     def usable(self) -> bool:
@@ -130,7 +150,15 @@ class Inventory:
                     problems.append(GpuProblem(name, f"{e}; used as if nothing were known of its links"))
                     links = NO_LINKS
                 gpus[gpu.uuid] = gpu if links == NO_LINKS else replace(gpu, links=links)
-        return cls(tuple(sorted(gpus.values(), key=lambda g: (g.index, g.uuid)))), tuple(problems)
+        in_order = sorted(gpus.values(), key=lambda g: (g.index, g.uuid))
+        for part in [part for gpu in in_order for part in _parts(gpu)]:
+            if part.uuid in gpus:
+                problems.append(
+                    GpuProblem(part.uuid, f"uuid: want each MIG instance once, got it on {part.part.gpu} too")
+                )
+            else:
+                gpus[part.uuid] = part
+        return cls((*in_order, *(g for g in gpus.values() if g.part != NO_PART))), tuple(problems)
 
     @classmethod
     def of(
@@ -173,6 +201,7 @@ class _InstanceWire(msgspec.Struct, frozen=True):
     size: int
     uuid: str = ""
     managed: bool = False
+    mps: bool = False
 
 
 class _GpuWire(msgspec.Struct, frozen=True):
@@ -256,6 +285,7 @@ def _instances(wires: Sequence[_InstanceWire], model: GpuModel) -> tuple[Instanc
     grid = tables(model)
     state = grid.empty
     instances = []
+    shared: set[str] = set()
     for i, wire in enumerate(wires):
         name = profile_name(wire.profile) or wire.profile
         profile = model.profile(name)
@@ -270,5 +300,28 @@ def _instances(wires: Sequence[_InstanceWire], model: GpuModel) -> tuple[Instanc
         if after is None:
             raise _GpuError(f"instances[{i}]: {placement} overlaps another instance or is one too many")
         state = after
-        instances.append(Instance(placement, wire.uuid, managed=wire.managed))
+        _require(
+            not wire.mps or wire.uuid.startswith("MIG-"), f"instances[{i}].uuid", wire.uuid, "want a MIG UUID to share"
+        )
+        _require(not (wire.mps and wire.managed), f"instances[{i}].mps", wire.mps, "want one that nobody may destroy")
+        _require(not wire.mps or wire.uuid not in shared, f"instances[{i}].uuid", wire.uuid, "want each once")
+        shared |= {wire.uuid} if wire.mps else set()
+        instances.append(Instance(placement, wire.uuid, managed=wire.managed, mps=wire.mps))
     return tuple(sorted(instances, key=lambda i: (i.placement.start, i.placement.profile)))
+
+
+def _parts(gpu: Gpu) -> Iterator[Gpu]:
+    """MIG instances that are shared through MPS, as devices. Whoever cut the GPU, the operator gave these to us."""
+    profiles = {p.name: p for p in gpu.model.profiles}
+    for instance in gpu.instances:
+        profile = profiles[instance.placement.profile]
+        if instance.mps:
+            yield replace(
+                gpu,
+                uuid=instance.uuid,
+                memory_mib=profile.memory_mib,
+                mode=Mode.MPS,
+                owner=OURS,
+                instances=(),
+                part=Part(gpu.uuid, profile.slices, gpu.model.compute_slices),
+            )

@@ -162,7 +162,7 @@ class Node:
             for gpu in self.gpus
             if gpu.healthy
             for i in gpu.instances
-            if not i.managed and not self._is_held(gpu.uuid, i.placement)
+            if not i.managed and not i.mps and not self._is_held(gpu.uuid, i.placement)
         )
         taken: Counter[str] = Counter()
         for holding in self.pods.values():

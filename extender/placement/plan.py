@@ -169,8 +169,8 @@ def _shares(demand: Demand, shape: Shape, view: NodeView, prices: Prices) -> _Fo
     free_mib = np.array([u.free_mib for _, u in gpus], np.float64)
     free_pct = np.array([u.free_pct for _, u in gpus], np.float64)
     clients = np.array([u.clients_left for _, u in gpus])
-    mib = np.array([share_mib(shape, gpu.memory_mib) for gpu, _ in gpus])
-    pct = np.array([share_pct(shape, gpu.memory_mib) for gpu, _ in gpus])
+    mib = np.array([share_mib(shape, gpu.memory_mib, gpu.part) for gpu, _ in gpus])
+    pct = np.array([share_pct(shape, gpu.memory_mib, gpu.part) for gpu, _ in gpus])
     taken = np.zeros(len(gpus), np.int64)
     price, grants = 0.0, []
     for _ in range(demand.count):

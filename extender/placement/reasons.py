@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extender.placement.demand import Demand, Shape
-from extender.placement.fleet import Capacity, Fleet, Lookup, share_size
+from extender.placement.fleet import Capacity, Fleet, Lookup
 from extender.placement.links import Link
 from extender.placement.profile import Mode
 from extender.placement.room import Counts, capacity, kinds
@@ -103,7 +103,7 @@ def _lacking(
 def _shared(fleet: Fleet, lookup: Lookup, demand: Demand, slots: Slots) -> tuple[Ints, Ints]:
     """What the shared GPUs of each node lack, and whole GiB or percent that are free at most: few different texts."""
     mine = fleet.open_to(lookup, demand.tenant).take(slots, axis=1)
-    mib, pct = share_size(lookup.shape, fleet.total_mib.take(slots, axis=1))
+    mib, pct = (size if size.shape[1] == 1 else size.take(slots, axis=1) for size in fleet.share_size(lookup))
     free_mib = np.where(mine, fleet.free_mib.take(slots, axis=1), 0)
     free_pct = np.where(mine, fleet.free_pct.take(slots, axis=1), 0)
     clients = mine & (fleet.clients_left.take(slots, axis=1) > 0)

@@ -12,7 +12,6 @@ from extender.placement.fleet import Capacity, Fleet, Kind, Lookup
 from extender.placement.joins import largest_joined
 from extender.placement.links import MAX_GPUS, Link, Tier
 from extender.placement.profile import Mode
-from extender.placement.usage import MPS_CLIENTS
 
 Counts = NDArray[np.signedinteger]
 
@@ -97,9 +96,10 @@ def _capacity(fleet: Fleet, lookup: Lookup, demand: Demand) -> Capacity:
         most = np.maximum(most, places.sum(axis=0))
     if Mode.MPS in shape.modes:
         mib, pct = fleet.share_size(lookup)
-        each = np.minimum(np.minimum(fleet.total_mib // mib, 100 // pct), 1 if demand.apart else MPS_CLIENTS)
+        each = np.minimum(np.minimum(fleet.total_mib // mib, 100 // pct), 1 if demand.apart else fleet.clients)
         most = np.maximum(most, np.where(shared, each, 0).sum(axis=0))
     if Mode.EXCLUSIVE in shape.modes:
+        offered &= fleet.slices == fleet.all_slices  # a MIG instance is no GPU
         whole = offered & np.isin(kind, kinds(shape)) & (fleet.total_mib >= shape.memory_mib)
         joined = most_joined(fleet, whole)[Tier.NVLINK] if shape.link is Link.REQUIRE else whole.sum(axis=0)
         most = np.maximum(most, joined)

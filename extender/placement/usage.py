@@ -6,12 +6,20 @@ from typing import Final
 
 from extender.placement.allocation import Grant, MigSlice, MpsShare, WholeGpu
 from extender.placement.masks import tables
-from extender.placement.model import Gpu, Mode
+from extender.placement.model import NO_PART, Gpu, Mode
 from extender.placement.profile import Placement
 
 # Clients of one MPS server, Volta and later; 60 from CUDA 13.1 on with fewer connections each.
 # Source: NVIDIA Multi-Process Service documentation, "Limitations".
 MPS_CLIENTS: Final = 48
+
+
+def mps_clients(gpu: Gpu) -> int:
+    """Of one MPS server on a device. Of a MIG instance: as many less as it has less compute.
+
+    Source: NVIDIA MIG User Guide, "CUDA Concurrency Mechanisms".
+    """
+    return max(1, MPS_CLIENTS * gpu.part.slices // gpu.part.all_slices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +101,9 @@ def _shared(gpu: Gpu, held: Sequence[Held]) -> tuple[Usage, tuple[str, ...]]:
     left = Usage(
         free_mib=max(free_mib, 0),
         free_pct=max(free_pct, 0),
-        clients_left=max(MPS_CLIENTS - len(shares), 0) if len(shares) == len(held) else 0,
+        clients_left=max(mps_clients(gpu) - len(shares), 0) if len(shares) == len(held) else 0,
         tenants=tenants,
-        whole=not held,
+        whole=not held and gpu.part == NO_PART,
     )
     return left, tuple(conflicts)
 

@@ -11,7 +11,7 @@ from extender.placement.masks import tables
 from extender.placement.model import Gpu
 from extender.placement.node import Node
 from extender.placement.profile import Mode
-from extender.placement.usage import MPS_CLIENTS
+from extender.placement.usage import mps_clients
 
 Pods = frozenset[str]
 
@@ -102,7 +102,7 @@ def _mig_spots(gpu: Gpu, shape: Shape, pods: list[Holding]) -> Iterator[Pods]:
 
 def _share_spot(gpu: Gpu, demand: Demand, shape: Shape, pods: list[Holding]) -> Pods:
     """All of other tenants, then the cheapest and largest until one more share fits."""
-    mib, pct = share_mib(shape, gpu.memory_mib), share_pct(shape, gpu.memory_mib)
+    mib, pct = share_mib(shape, gpu.memory_mib, gpu.part), share_pct(shape, gpu.memory_mib, gpu.part)
     strangers = {h.uid for h in pods if h.tenant != demand.tenant}
     staying = sorted(
         (h for h in pods if h.uid not in strangers), key=lambda h: (cost([h]).highest, -_size(gpu, h)[0], h.uid)
@@ -111,7 +111,7 @@ def _share_spot(gpu: Gpu, demand: Demand, shape: Shape, pods: list[Holding]) -> 
     for holding in staying:
         sizes = [_size(gpu, h) for h in staying if h.uid not in gone]
         used_mib, used_pct, clients = (sum(column) for column in zip((0, 0, 0), *sizes, strict=True))
-        if used_mib + mib <= gpu.memory_mib and used_pct + pct <= 100 and clients < MPS_CLIENTS:
+        if used_mib + mib <= gpu.memory_mib and used_pct + pct <= 100 and clients < mps_clients(gpu):
             break
         gone.add(holding.uid)
     return frozenset(gone)

@@ -59,6 +59,8 @@ def gpus(draw: st.DrawFn, name: str, index: int) -> Json:
     if mode == "mig" and model == "a100-80" and draw(st.booleans()):
         managed = draw(st.booleans())
         more["instances"] = [{"profile": "1g.10gb", "start": s, "size": 1, "managed": managed} for s in (0, 5)]
+        if not managed and draw(st.booleans()):
+            more["instances"][0] |= {"uuid": f"MIG-{name}-{index}", "mps": True}
     return gpu(f"GPU-{name}-{index}", index=index, model=model, mode=mode, memory_mib=MEMORY_MIB[model], **more)
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from extender.agent.fake import FakeNvml
-from extender.agent.inventory import Chosen, document, encoded, model_name
+from extender.agent.inventory import Chosen, ChosenInstances, document, encoded, model_name
 from extender.agent.reading import GpuReading, InstanceReading, NvmlError
 from extender.placement import catalog
 from extender.placement.links import NO_LINKS, Links
@@ -73,6 +73,30 @@ def test_mig_mode_wins_over_mps_and_mps_over_exclusive() -> None:
     assert [g["mode"] for g in found] == ["mig", "mps", "exclusive", "mps"]
     assert "profiles" not in found[1]
     assert {g["mode"] for g in document(gpus[2:], shared=Chosen.parse("all", ""))["gpus"]} == {"mps"}
+
+
+def test_existing_instances_are_shared_by_uuid_or_profile() -> None:
+    """Not those that our agent made, nor one without a compute instance."""
+    places = [("MIG-a", "3g.40gb", 4), ("MIG-b", "1g.10gb", 0), ("", "1g.10gb", 1), ("MIG-d", "1g.10gb", 2)]
+    instances = tuple(InstanceReading(Placement(p, s, 4 if p[0] == "3" else 1), u, busy=False) for u, p, s in places)
+    gpus = [replace(g, instances=instances) for g in FakeNvml.parse("a100-80:1", "a").gpus()]
+
+    def shared(text: str, made: tuple[str, ...] = ()) -> list[str]:
+        chosen = ChosenInstances.parse(text, "--mps-instances")
+        inventory, problems = Inventory.parse(encoded(document(gpus, instances=chosen, made=made)))
+        assert problems == ()
+        return [g.uuid for g in inventory.gpus[1:]]
+
+    assert shared("") == []
+    assert shared("MIG-a") == ["MIG-a"]
+    assert shared("1g.10gb") == ["MIG-b", "MIG-d"]
+    assert shared("all", made=("MIG-d",)) == ["MIG-b", "MIG-a"]
+
+
+@pytest.mark.parametrize("text", [pytest.param("0", id="an index"), pytest.param("GPU-5f", id="a GPU")])
+def test_a_wrong_choice_of_instances_names_the_option(text: str) -> None:
+    with pytest.raises(NvmlError, match=r"--mps-instances .* is neither a MIG-… UUID, a profile nor the word all"):
+        ChosenInstances.parse(text, "--mps-instances")
 
 
 @pytest.mark.parametrize("text", [pytest.param("gpu0", id="a word"), pytest.param("0, -1", id="a negative index")])

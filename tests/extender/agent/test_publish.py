@@ -156,6 +156,9 @@ def test_inventory_command_prints_what_would_be_published() -> None:
     [
         pytest.param(["inventory", "--fake", "l400:1"], "no GPU model 'l400'", id="an unknown model"),
         pytest.param(["inventory", "--fake", "l40s:1", "--mps-gpus", "x"], "--mps-gpus 'x'", id="an unknown GPU"),
+        pytest.param(
+            ["inventory", "--fake", "l40s:1", "--mps-instances", "x"], "--mps-instances 'x'", id="an unknown instance"
+        ),
         pytest.param(["run", "--node", "a", "--fake", "l400:1"], "no GPU model", id="run refuses it too"),
         pytest.param(
             ["run", "--node", "a", "--fake", "l40s:1", "--log-format", "xml"], "want json or text", id="a log format"

@@ -10,7 +10,7 @@ from extender.placement.fit import offered, profile_for, share_mib, share_pct
 from extender.placement.fleet import Fleet, share_size
 from extender.placement.fragment import share_room
 from extender.placement.masks import tables
-from extender.placement.model import Gpu
+from extender.placement.model import Gpu, Part
 from extender.placement.profile import Mode
 from extender.placement.usage import Usage, usage
 from tests.extender.clusters import ASKS, MODEL_ASKS, ledgers
@@ -44,7 +44,7 @@ def check_answers(made: Ledger, asked: Demand) -> None:
         assert whole[at] == (u.whole and g.memory_mib >= shape.memory_mib and offered(g.model.name, shape))
         room = 0
         if shared and g.mode is Mode.MPS and offered(g.model.name, shape) and u.tenants <= {asked.tenant}:
-            mib, pct = share_mib(shape, g.memory_mib), share_pct(shape, g.memory_mib)
+            mib, pct = share_mib(shape, g.memory_mib, g.part), share_pct(shape, g.memory_mib, g.part)
             room = min(u.free_mib // mib, u.free_pct // pct, u.clients_left)
         assert (shares[at], fits[at]) == (room, room > 0)
     for grid in (mig, whole, shares, fits):
@@ -124,10 +124,11 @@ def test_look_ups_do_not_pile_up() -> None:
     assert len(fleet._lookups) <= 1024
 
 
-@given(ask=ASKS, total_mib=st.integers(1, 100_000))
-def test_share_sizes_of_arrays_are_those_of_one_gpu(ask: dict[str, str], total_mib: int) -> None:
+@given(ask=ASKS, total_mib=st.integers(1, 100_000), slices=st.integers(1, 7))
+def test_share_sizes_of_arrays_are_those_of_one_gpu(ask: dict[str, str], total_mib: int, slices: int) -> None:
     shape = demand(ask=ask).shape
     assert shape is not None
     if shape.memory_mib or shape.compute_pct:
-        mib, pct = share_size(shape, np.array([total_mib], np.int32))
-        assert (mib.item(), pct.item()) == (share_mib(shape, total_mib), share_pct(shape, total_mib))
+        part = Part("GPU-0", slices, 7)
+        mib, pct = share_size(shape, *(np.array([x], np.int32) for x in (total_mib, slices, 7)))
+        assert (mib.item(), pct.item()) == (share_mib(shape, total_mib, part), share_pct(shape, total_mib, part))

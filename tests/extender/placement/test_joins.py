@@ -233,6 +233,28 @@ def test_equally_joined_nodes_have_the_price_that_they_had() -> None:
     assert not link_price(fleet, np.zeros_like(fits), 2).any()
 
 
+def test_links_that_come_and_go_do_not_pile_up() -> None:
+    made = ledger([board("kept", "00"), board("other", "--")])
+    for i in range(300):
+        made.put_node_object(
+            node(
+                "flaps",
+                *(
+                    gpu(
+                        f"G{k}",
+                        index=k,
+                        mode="exclusive",
+                        links={"nvlink": {str(1 - k): 1 + i % 255}, "pcie": i // 255},
+                    )
+                    for k in range(2)
+                ),
+            )
+        )
+        made.heartbeat("flaps", NOW_S)
+        assert filter_nodes(made, two("require"), ["kept", "other", "flaps"], NOW_S).fit == ["kept", "flaps"]
+    assert len(made.fleet.ways_joined) < 80
+
+
 def test_several_containers_get_one_joined_set() -> None:
     made = ledger([board("n0", "0-0-1-1-")])
     asked = demand("u1", ask={"mode": "exclusive"}, containers=[container("a"), container("b")])

@@ -40,7 +40,7 @@ def share_room(gpus: Sequence[tuple[Gpu, Usage]], shape: Shape, demand: Demand) 
     most = 0
     for one, left in gpus:
         if one.mode is Mode.MPS and offered(one.model.name, shape) and left.tenants <= {demand.tenant}:
-            mib, pct, count = share_mib(shape, one.memory_mib), share_pct(shape, one.memory_mib), 0
+            mib, pct, count = share_mib(shape, one.memory_mib, one.part), share_pct(shape, one.memory_mib, one.part), 0
             while (
                 (count + 1) * mib <= left.free_mib and (count + 1) * pct <= left.free_pct and count < left.clients_left
             ):
