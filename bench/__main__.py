@@ -19,6 +19,7 @@ BENCHMARKS: Final = {
     "scrape": "bench.scrape",
     "verbs": "bench.verbs",
     "simulate": "bench.simulate",
+    "evaluation": "bench.evaluation",
     "packing": "bench.packing",
     "spr": "bench.spr",
     "warmth": "bench.warmth",

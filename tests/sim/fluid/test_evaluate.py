@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sim.cli import app
-from sim.evaluation.evaluate import names
+from sim.evaluation.evaluate import Done, names, plan, rows, tasks
 from sim.evaluation.traces import find
 from tests.sim.fluid.loads import write
 
@@ -62,6 +62,40 @@ def test_the_rows_do_not_depend_on_the_number_of_processes(tmp_path: Path) -> No
     one, two = (evaluate(tmp_path, *options, "--jobs", jobs) for jobs in ("1", "2"))
     assert one.exit_code == two.exit_code == 0, two.stderr
     assert one.stdout == two.stdout
+
+
+def test_it_says_how_far_it_has_come(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "azure_2023_conv.csv").unlink()
+    whole = plan(tmp_path, ("static", "rate-hold"), (2, 4), (30.0,), 2)
+    told: list[Done] = []
+    assert len(rows(whole, 1, told.append)) == 2 * 2 * 2 * len(whole.traces)
+    efforts = [done.effort_s for done in told]
+    assert efforts == sorted(efforts)
+    assert efforts[-1] == pytest.approx(told[-1].whole_s)
+    assert [done.scenarios for done in told if done.scenarios] == sorted(
+        done.scenarios for done in told if done.scenarios
+    )
+    assert told[-1].scenarios == told[-1].of_scenarios == 2 * len(whole.traces)
+
+
+def test_weeks_of_many_replicas_begin_first_and_every_task_is_there_once(tmp_path: Path) -> None:
+    write(tmp_path)
+    whole = plan(tmp_path, ("static", "slicewise"), (4, 8), (30.0, 60.0), 2)
+    found = tasks(whole)
+    assert len(set(found)) == len(found) == len(whole.traces) * 2 * 2 * (2 + 2)
+    order = [(task.scenario.trace.is_week, task.scenario.peak_replicas) for task in found]
+    assert order == sorted(order, reverse=True)
+
+
+def test_progress_is_a_line_a_scenario_where_there_is_no_terminal(tmp_path: Path) -> None:
+    write(tmp_path)
+    for other in ("azure_2023_conv.csv", "servegen_m-mid_week1.csv.gz"):
+        (tmp_path / other).unlink()
+    ran = evaluate(
+        tmp_path, "--policies", "static", "--peaks", "4", "--cold-starts", "30,60", "--seeds", "1", "--jobs", "1"
+    )
+    assert [line for line in ran.stderr.splitlines() if "scenarios" in line] == ["1 of 2 scenarios", "2 of 2 scenarios"]
 
 
 def test_without_json_there_is_a_table_with_attainment_cost_and_reversals(tmp_path: Path) -> None:

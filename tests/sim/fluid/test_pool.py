@@ -1,5 +1,7 @@
 """The fluid pool: what it must conserve, and what follows from its formulas by hand."""
 
+from math import exp, expm1
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -32,6 +34,36 @@ def test_a_second_of_prefill_and_decode_never_exceeds_the_replicas_work(
     ended = full * slots + admitted - after
     done_s = admitted * world.load.prefill_s[0] + ended * world.load.output_tokens[0] * SERVICE.decode_s
     assert done_s <= ready * (1 + 1e-9)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    ready=st.integers(1, 40),
+    full=st.floats(0, 1),
+    waiting=st.floats(0, 1.2),
+    prompt=st.floats(1, 20_000),
+    output=st.floats(1, 2000),
+)
+def test_admission_is_what_waits_what_the_slots_allow_and_what_the_token_budget_allows_whichever_is_least(
+    ready: int, full: float, waiting: float, prompt: float, output: float
+) -> None:
+    """`waiting`: in parts of the free slots. The compiled function takes a short way where all are admitted."""
+    world = new_world(SERVICE, load(np.ones(15), prompt, output), case(np.ones(15)).terms)
+    slots = ready * SERVICE.slots
+    running, asked = full * slots, waiting * (1 - full) * slots
+    world.pool.now["ready"], world.pool.now["running"] = ready, running
+    admitted, after = admission(world, 0, asked)
+    batch = min(slots, running + asked) / ready
+    iteration_s = SERVICE.base_s + SERVICE.per_sequence_s * batch
+    ends, share = 1 / (iteration_s * output), prompt * SERVICE.prefill_s / ready
+    by_slots = (slots * ends + (slots - running) * ends / expm1(ends)) / (1 + slots * ends * share)
+    chunk_s = (SERVICE.budget_tokens - batch) * SERVICE.prefill_s
+    by_budget = chunk_s / (iteration_s + chunk_s) / share
+    least = min(asked, by_slots, by_budget)
+    rate = ends * (1 - least * share)
+    then = running * exp(-rate) + least * -expm1(-rate) / rate
+    assert admitted == pytest.approx(least - max(0.0, then - slots), rel=1e-9, abs=1e-9)
+    assert after == pytest.approx(min(then, slots), rel=1e-9, abs=1e-9)
 
 
 def test_with_too_few_replicas_nobody_is_on_time_in_the_end_and_with_many_everybody_is() -> None:
