@@ -29,9 +29,6 @@ REFRESH_ARRIVALS: Final = 1024  # at most between two refreshes
 WORK_STEP: Final = 1 / 16
 # or the copies of a type of several GPUs by this one: small pods can open all hosts of large ones within one period.
 COPY_STEP: Final = 1 / 8
-# Types compete for the same room, and each is priced as if it were alone. .85 to 1 are equal on the mean of the traces:
-# less is better where pods share GPUs, more where they name models.
-PRICE_WEIGHT: Final = 0.9
 REDRAW_FRACTION: Final = 0.5  # streams are drawn anew when the mix rests on this many more pods
 STREAM_SEED: Final = 1  # draws 2 to 5 differ by a few hundredths of a point
 
@@ -79,7 +76,7 @@ class Spr:
         free_milli = float(cluster.gpu_free_milli.sum())
         mean_request_milli = float((types.mix.share * types.request_milli).sum())
         arrivals_left = free_milli / max(mean_request_milli, 1.0)
-        price = PRICE_WEIGHT * excess_prices(types.mix.share, types.request_milli, copies, free_milli)
+        price = excess_prices(types.mix.share, types.request_milli, copies, free_milli)
         price += guard_prices(types, copies, arrivals_left, self.learner.pods)
         several = types.mix.gpu_count > 1
         watch = Watch(
