@@ -64,7 +64,10 @@ class Mirror:
         self.milli = np.zeros(fleet.kind.shape, np.int64)
         every = np.arange(count)
         cpu, memory, gpus = self._read(every)
-        self.cluster = Cluster(cpu, memory, gpus, (gpus > 0).sum(axis=1), kinds.kind_id, _NONE, _NONE)
+        listed = np.array([kind.gpus for kind in kinds.listed], np.int64)
+        there = np.zeros(count, np.int64)
+        there[kinds.columns] = listed[kinds.kind_id[kinds.columns]]
+        self.cluster = Cluster(cpu, memory, gpus, there, kinds.kind_id, _NONE, _NONE)
 
     def _read(self, columns: IntArray) -> tuple[IntArray, IntArray, IntArray]:
         """Free CPU, memory, and GPUs in descending order; a node that does not tell is never short."""

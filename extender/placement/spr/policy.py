@@ -9,7 +9,15 @@ from extender.placement.spr.learner import MixLearner
 from extender.placement.spr.mix import Mix
 from extender.placement.spr.model import IntArray, Nodes
 from extender.placement.spr.potential import Expected
-from extender.placement.spr.prices import Prices, count_copies, excess_prices, gpu_types, guard_prices, price_table
+from extender.placement.spr.prices import (
+    Prices,
+    count_copies,
+    cpu_left_share,
+    excess_prices,
+    gpu_types,
+    guard_prices,
+    price_table,
+)
 from extender.placement.spr.rollout import Streams
 from extender.placement.spr.states import States
 from extender.placement.spr.streams import node_kinds, sample_streams
@@ -62,7 +70,7 @@ class Spr:
         return self._streams
 
     def _prices(self, cluster: Cluster, mix: Mix) -> tuple[Prices, Watch]:
-        types = gpu_types(mix)
+        types = gpu_types(mix, cpu_left_share(mix, cluster))
         copies = np.zeros(types.mix.share.size)
         count_copies(cluster, types.groups, copies, np.zeros(8, dtype=np.int64))
         free_milli = float(cluster.gpu_free_milli.sum())

@@ -12,6 +12,7 @@ from extender.placement.spr.mix import Mix
 from extender.placement.spr.model import FloatArray, IntArray
 from extender.placement.spr.states import sort_descending
 
+LEAST_CPU_LEFT: Final = 0.1
 _SCALE: Final = 1e200  # terms of a sum are divided by it before they overflow
 
 
@@ -22,7 +23,7 @@ class Groups(NamedTuple):
     gpu_count: IntArray
     kind_mask: IntArray
     start: IntArray  # [groups + 1]: first type of each group
-    cpu_milli: IntArray  # of each type
+    cpu_milli: IntArray  # of each type, and what pods without a GPU will have taken beside it
     memory_mib: IntArray  # of each type; 1 where none is asked for, which never binds
     cpu_per_mib: FloatArray  # of each group: CPU over memory of its pods, in milli per MiB
 
@@ -47,7 +48,21 @@ class GpuTypes:
         return (self.mix.gpu_milli * self.mix.gpu_count).astype(np.float64)
 
 
-def gpu_types(mix: Mix) -> GpuTypes:
+def cpu_left_share(mix: Mix, cluster: Cluster) -> float:
+    """The part of the free CPU that is left when pods without a GPU have come too, until the free GPUs are full."""
+    request_milli = float((mix.share * mix.gpu_milli * mix.gpu_count).sum())
+    cpu_only_milli = float((mix.share * mix.cpu_milli)[mix.gpu_count == 0].sum())
+    free_cpu_milli = float(cluster.cpu_free_milli[cluster.gpu_count > 0].sum())
+    arrivals = float(cluster.gpu_free_milli.sum()) / max(request_milli, 1.0)
+    return max(LEAST_CPU_LEFT, 1.0 - arrivals * cpu_only_milli / max(free_cpu_milli, 1.0))
+
+
+def gpu_types(mix: Mix, cpu_left: float = 1.0) -> GpuTypes:
+    """`cpu_left`: the part of the CPU that is there for pods with GPUs.
+
+    Those of one GPU are counted as if they asked for more by as much. A pod of several GPUs has a host or has none: for
+    it what is free now counts.
+    """
     order = np.lexsort((mix.memory_mib, mix.cpu_milli, mix.kind_mask, mix.gpu_milli, mix.gpu_count))
     order = order[mix.gpu_count[order] > 0]
     sorted_mix = Mix(
@@ -67,7 +82,10 @@ def gpu_types(mix: Mix) -> GpuTypes:
     memory_mib = np.maximum(sorted_mix.memory_mib, 1)
     group = np.cumsum(opens) - 1
     cpu, memory = (np.bincount(group, sorted_mix.share * asked) for asked in (sorted_mix.cpu_milli, memory_mib))
-    groups = Groups(columns[0], columns[1], columns[2], start, sorted_mix.cpu_milli, memory_mib, cpu / memory)
+    counted = np.where(
+        sorted_mix.gpu_count == 1, (sorted_mix.cpu_milli / cpu_left).astype(np.int64), sorted_mix.cpu_milli
+    )
+    groups = Groups(columns[0], columns[1], columns[2], start, counted, memory_mib, cpu / memory / cpu_left)
     return GpuTypes(groups, sorted_mix)
 
 

@@ -13,6 +13,7 @@ from extender.placement.spr.prices import (
     GpuTypes,
     chance_of_at_least,
     count_copies,
+    cpu_left_share,
     excess_prices,
     gpu_types,
     guard_prices,
@@ -176,6 +177,24 @@ def test_a_decision_takes_the_node_with_the_most_potential_after_it(
     before = state(node)
     bind(desk, node, pod)
     assert potential(*state(node)) - potential(*before) == pytest.approx(best, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("cpu_only_milli", "left"),
+    [
+        pytest.param(0, 1.0, id="no pod without a GPU: all"),
+        pytest.param(3000, 0.75, id="one comes for each of eight GPUs that are free"),
+        pytest.param(30000, 0.1, id="more than there is: never nothing"),
+    ],
+)
+def test_cpu_that_pods_without_a_gpu_will_take_is_not_there_for_the_others(cpu_only_milli: int, left: float) -> None:
+    pods = [(4000, 0, 1000, 1, ANY), (cpu_only_milli, 0, 0, 0, ANY)]
+    experiment = experiment_of([2], pods[: 1 + bool(cpu_only_milli)])
+    mix, cluster = mix_of(experiment), empty_cluster(experiment.nodes)
+    assert (cluster.gpu_free_milli.sum(), cluster.cpu_free_milli.sum()) == (8000, 96_000)
+    assert cpu_left_share(mix, cluster) == pytest.approx(left)
+    whole, part = gpu_types(mix).groups, gpu_types(mix, left).groups
+    assert part.cpu_milli.tolist() == [int(asked / left) for asked in whole.cpu_milli.tolist()]
 
 
 @pytest.mark.parametrize(
