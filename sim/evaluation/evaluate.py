@@ -56,14 +56,11 @@ class Task:
     @property
     def effort_s(self) -> float:
         """Roughly, on one core: for what is left to do."""
-        scenario, seeds = self.scenario, len(self.seeds)
+        trace, seeds = self.scenario.trace, len(self.seeds)
         if self.policy is None:  # of an hour all prices are tried
-            return seeds * (2.0 + 0.3 * scenario.peak_replicas) * (1.0 if scenario.trace.is_week else 0.5)
-        if self.policy == OURS:
-            effort_s = seeds * 2.5
-        else:
-            effort_s = 1.0 if self.policy.endswith(TUNED) else 0.05 * seeds
-        return effort_s if scenario.trace.is_week else 0.01 * effort_s
+            return seeds * (2.0 + 0.3 * self.scenario.peak_replicas) * (1.0 if trace.is_week else 0.5)
+        of_a_week_s = {OURS: 2.5 * seeds}.get(self.policy, 1.0 if self.policy.endswith(TUNED) else 0.05 * seeds)
+        return of_a_week_s * (1.0 if trace.is_week else 0.01)
 
 
 class Done(NamedTuple):
