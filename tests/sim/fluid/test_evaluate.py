@@ -79,12 +79,12 @@ def test_it_says_how_far_it_has_come(tmp_path: Path) -> None:
     assert told[-1].scenarios == told[-1].of_scenarios == 2 * len(whole.traces)
 
 
-def test_weeks_of_many_replicas_begin_first_and_every_task_is_there_once(tmp_path: Path) -> None:
+def test_many_replicas_begin_first_and_of_those_weeks_and_every_task_is_there_once(tmp_path: Path) -> None:
     write(tmp_path)
     whole = plan(tmp_path, ("static", "slicewise"), (4, 8), (30.0, 60.0), 2)
     found = tasks(whole)
     assert len(set(found)) == len(found) == len(whole.traces) * 2 * 2 * (2 + 2)
-    order = [(task.scenario.trace.is_week, task.scenario.peak_replicas) for task in found]
+    order = [(task.scenario.peak_replicas, task.scenario.trace.is_week) for task in found]
     assert order == sorted(order, reverse=True)
 
 
