@@ -26,10 +26,10 @@ TARGET: Final = 0.99
 SHORT: Final = 5760
 """Ticks of a day. Shorter loads are planned in the real pool, longer ones in the relaxed one."""
 
-TRIES: Final = 8
+TRIES: Final = 7
 """Schedules tried before the best is taken; more where none has met the target yet."""
 
-PRICES: Final = (0.5, 0.7, 0.9, 1.1)
+PRICES: Final = (0.6, 0.85, 1.1)
 """Prices of a late request tried for the lower bound, in parts of the one that led to the best schedule."""
 
 LOWEST: Final = 1e-4

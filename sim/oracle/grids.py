@@ -42,7 +42,7 @@ def by_slots(slots: float, running: int, waiting: int) -> Levels:
 
 def by_budget(slots: float, most: float) -> Levels:
     """For loads that the token budget limits: what is in service matters little. Q is in replica-seconds."""
-    return Levels(2, slots / 2.0, 88, most * 1e-2, 0.12, (0, 1))
+    return Levels(2, slots / 2.0, 56, most * 1e-2, 0.19, (0, 1))
 
 
 def for_plans(slots: float) -> Levels:

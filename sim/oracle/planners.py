@@ -48,7 +48,10 @@ class Near:
 
 
 class Far:
-    """Of long loads, in the relaxed pool: the first plan is a rough one, every other is made near the one before."""
+    """Of long loads, in the relaxed pool: the first plan is a rough one, every other is made near the one before.
+
+    The first price is a high one: a plan near one that serves a burst can let it go, but not the other way round.
+    """
 
     def __init__(self, case: Case) -> None:
         self._case = case
@@ -57,14 +60,14 @@ class Far:
         self._step = max(1, round(self._most / ROUGH))
         self._grid = self._grid_of(np.arange(1.0, self._most + 1.0))
         self._before: IntArray | None = None
-        self.first_price = 2.2 * _request_s(case)
+        self.first_price = 8.0 * _request_s(case)
 
     def plan(self, price: float) -> IntArray:
         if self._before is None:
             grid = self._grid_of(np.arange(1.0, self._most + 1.0, self._step))
             ticks = self._case.load.ticks - self._case.terms.scored_from
             self._before = self._planned(grid, price, Band(np.zeros(ticks, np.int64), len(grid.replicas)))
-        width = min(self._most, max(NARROWEST, 2 * self._step + 5))
+        width = min(self._most, max(NARROWEST, self._step + 5))
         lowest = np.clip(self._before - 1 - width // 2, 0, self._most - width)
         self._before = self._planned(self._grid, price, Band(lowest, width))
         return self._before
