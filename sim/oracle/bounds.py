@@ -17,7 +17,7 @@ from sim.fluid.runs import Case, Outcome
 from sim.fluid.service import TICK_S
 from sim.oracle.grids import by_budget, by_slots, fed_by_budget, grid_of
 from sim.oracle.plan import Prices, cheapest
-from sim.oracle.planners import Far, Near, fixed, run_planned, unchanged
+from sim.oracle.planners import Far, Near, fixed, request_s, run_planned, unchanged
 from sim.oracle.relaxed import demand_of
 
 TARGET: Final = 0.99
@@ -29,8 +29,11 @@ SHORT: Final = 5760
 TRIES: Final = 7
 """Schedules tried before the best is taken; more where none has met the target yet."""
 
-PRICES: Final = (0.6, 0.85, 1.1)
-"""Prices of a late request tried for the lower bound, in parts of the one that led to the best schedule."""
+PRICES: Final = (0.7, 1.0, 1.4, 2.0)
+"""Prices of a late request tried for the lower bound, in parts of that of the best schedule, or of the least one."""
+
+LEAST: Final = 1.8
+"""That least one, in parts of a request's own work: with less, plans of the relaxed pool would rather be late."""
 
 LOWEST: Final = 1e-4
 HIGHEST: Final = 1e4
@@ -86,7 +89,8 @@ def bounds(case: Case) -> tuple[Outcome, float | None]:
     tried = search(lambda price: Tried(price, *run_planned(case, planner.plan(price))), planner.first_price)
     if tried.meets and tried.outcome.gpu_hours < best.gpu_hours:
         best = tried.outcome
-    return best, min(lower_bound(case, tried.price * np.array(PRICES), tried.starts), best.gpu_hours)
+    prices = max(tried.price, LEAST * request_s(case)) * np.array(PRICES)
+    return best, min(lower_bound(case, prices, tried.starts), best.gpu_hours)
 
 
 def search(attempt: Callable[[float], Tried], first_price: float) -> Tried:

@@ -40,7 +40,7 @@ class Near:
         most = fixed(case, 1.0)
         self._case = case
         self._replicas = np.arange(1.0, most + 1.0, max(1, round(most / SIZES)))
-        self.first_price = 25.0 * _request_s(case)
+        self.first_price = 25.0 * request_s(case)
 
     def plan(self, price: float) -> IntArray:
         prices = forward.Price(price, _start_s(self._case.terms))
@@ -60,7 +60,7 @@ class Far:
         self._step = max(1, round(self._most / ROUGH))
         self._grid = self._grid_of(np.arange(1.0, self._most + 1.0))
         self._before: IntArray | None = None
-        self.first_price = 8.0 * _request_s(case)
+        self.first_price = 8.0 * request_s(case)
 
     def plan(self, price: float) -> IntArray:
         if self._before is None:
@@ -108,6 +108,6 @@ def _start_s(terms: Terms) -> float:
     return float(terms.cold_starts.mean()) * TICK_S
 
 
-def _request_s(case: Case) -> float:
+def request_s(case: Case) -> float:
     """Work of a request, replica-seconds."""
     return float(case.load.work_sum[-1] / case.load.requests_sum[-1])
