@@ -114,7 +114,7 @@ def _after(world: World, tick: int, wanted: float) -> None:
 def run_schedule(case: Case, replicas: IntArray) -> Outcome:
     """Serves with `replicas` ready at each tick, as a clairvoyant would: every start begins as long before as it takes.
 
-    Starts are paid for in full, also where they begin before scoring does.
+    What a start takes is paid for, but for what of it lies before scoring begins.
     """
     free = case.terms._replace(max_replicas=max(int(replicas.max()), 1))
     world = new_world(case.service, case.load, free)
@@ -122,8 +122,9 @@ def run_schedule(case: Case, replicas: IntArray) -> Outcome:
     _follow(world, replicas)
     rises = np.maximum(np.diff(replicas), 0)
     rises[: max(0, case.terms.scored_from - 1)] = 0
-    starts = np.resize(case.terms.cold_starts, int(rises.sum())) if rises.any() else np.zeros(0)
-    world.pool.now["replica_s"] += float(starts.sum() * TICK_S)
+    since = np.repeat(np.arange(1, len(replicas)) - case.terms.scored_from, rises)  # ticks until each start is ready
+    took = np.resize(case.terms.cold_starts, len(since)) if len(since) else since
+    world.pool.now["replica_s"] += float(np.minimum(took, since).sum() * TICK_S)
     return outcome(case, world)
 
 

@@ -7,51 +7,74 @@ series of prices, each run through the pool; the cheapest that meets the target 
 
 from collections.abc import Callable
 from math import log
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from sim.fluid.load import FloatArray
 from sim.fluid.pool import Terms
-from sim.fluid.runs import Case, Outcome, run_schedule
+from sim.fluid.runs import Case, Outcome
 from sim.fluid.service import TICK_S
-from sim.oracle.plan import Prices, cheapest, schedule
-from sim.oracle.relaxed import Demand, Grid, demand_of, grid_of, late_with
+from sim.oracle.grids import by_budget, by_slots, fed_by_budget, grid_of
+from sim.oracle.plan import Prices, cheapest
+from sim.oracle.planners import Far, Near, fixed, request_s, run_planned, unchanged
+from sim.oracle.relaxed import demand_of
 
 TARGET: Final = 0.99
 """Share of requests on time."""
 
-SLACK: Final = (1.0, 0.99, 0.97, 0.94, 0.9, 0.8, 0.6)
-"""Start costs tried for the lower bound, as shares of the mean cold start."""
+SHORT: Final = 5760
+"""Ticks of a day. Shorter loads are planned in the real pool, longer ones in the relaxed one."""
 
-PRICES: Final = (0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5)
-"""Prices of a late request tried for the lower bound, in parts of `_scale`."""
-
-MARGINS: Final = (1.0, 1.01, 1.02, 1.04, 1.08)
-"""Where no price leads to a schedule that meets the target, the plan is made for so much more work."""
-
-FINENESS: Final = ((24, 28, 12), (100, 24, 10), (1 << 30, 20, 7))
-"""By the most replicas: fineness of states for the lower bound and for schedules; finer is better and slower."""
-
-SEARCHES: Final = 5
+TRIES: Final = 7
 """Schedules tried before the best is taken; more where none has met the target yet."""
 
-MOST_SEARCHES: Final = 14
-SHORT: Final = 5760
-"""Ticks of a day. Of a shorter load a schedule may use every replica there may be, and every price is tried; of a
-longer one that takes too long."""
-HIGHEST_PRICE: Final = 100.0
-"""In parts of `_scale`."""
+PRICES: Final = (0.7, 1.0, 1.4, 2.0)
+"""Prices of a late request tried for the lower bound, in parts of that of the best schedule, or of the least one."""
+
+LEAST: Final = 1.8
+"""That least one, in parts of a request's own work: with less, plans of the relaxed pool would rather be late."""
+
+LOWEST: Final = 1e-4
+HIGHEST: Final = 1e4
+"""Prices that are tried at all, in replica-seconds."""
+
+NEAREST: Final = 0.003
+"""Where two prices, one that misses the target and one that meets it, are so near, in parts, nothing is between."""
+
+EDGE: Final = 0.2
+"""How near, in parts of what lies between them, the next price may come to one that was tried."""
+
+NEVER_LATE: Final = 0.9997
+"""Share on time with which a fixed fleet is large enough, in the lower bound, to stand for all larger ones."""
+
+MANY: Final = 30
+FINENESS: Final = {False: (25, 24), True: (17, 16)}
+"""Levels of x and of Q for the lower bound where slots limit, by whether more than `MANY` replicas can be of use."""
+
+START_SHARES: Final = (1.0, 0.995, 0.99, 0.98, 0.97, 0.96, 0.95, 0.94, 0.92, 0.9, 0.88, 0.85, 0.8, 0.7, 0.6)
+"""Costs of a start tried for the lower bound, as shares of the mean cold start."""
 
 
-def enough(case: Case, demand: Demand) -> int:
-    """Replicas with which no request is late in the relaxed pool, if there may be so many: more are of no use there."""
-    low, high = 1, case.terms.max_replicas
-    while low < high:
-        middle = (low + high) // 2
-        never = late_with(demand, float(middle), case.terms.scored_from) <= 0.0
-        low, high = (low, middle) if never else (middle + 1, high)
-    return low
+class Tried(NamedTuple):
+    """What came of one price: `starts` of replicas that were planned, and how the plan did in the pool."""
+
+    price: float
+    starts: int
+    outcome: Outcome
+
+    @property
+    def late(self) -> float:
+        """Share of requests."""
+        return max(1e-6, 1.0 - self.outcome.attainment)
+
+    @property
+    def meets(self) -> bool:
+        return self.outcome.attainment >= TARGET
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        return not self.meets, self.outcome.gpu_hours if self.meets else self.late
 
 
 def bounds(case: Case) -> tuple[Outcome, float | None]:
@@ -59,108 +82,74 @@ def bounds(case: Case) -> tuple[Outcome, float | None]:
 
     Where even the largest fleet misses the target, the schedule is that fleet and there is no bound.
     """
-    demand = demand_of(case.service, case.load)
-    most = enough(case, demand)
-    fine, coarse = next((fine, coarse) for limit, fine, coarse in FINENESS if most <= limit)
-    short = case.load.ticks <= SHORT
-    widest = case.terms.max_replicas if short else min(case.terms.max_replicas, most + most // 8)
-    found = _constant(case)
-    for margin in MARGINS:
-        more = demand._replace(work=demand.work * margin, prefill=demand.prefill * margin)
-        planned = _clairvoyant(case, more, grid_of(more, max(most, widest), coarse, rounding=0.5), short=short)
-        found = _cheaper(planned, found)
-        if planned.attainment >= TARGET:
-            break
-    if found.attainment < TARGET:
-        return found, None
-    prices = _scale(case) * (np.geomspace(1e-3, 1e3, 25) if short else np.array(PRICES))
-    return found, min(_lower(case, demand, grid_of(demand, most, fine), prices), found.gpu_hours)
+    best = unchanged(case, fixed(case, TARGET))
+    if best.attainment < TARGET:
+        return best, None
+    planner = Near(case) if case.load.ticks <= SHORT else Far(case)
+    tried = search(lambda price: Tried(price, *run_planned(case, planner.plan(price))), planner.first_price)
+    if tried.meets and tried.outcome.gpu_hours < best.gpu_hours:
+        best = tried.outcome
+    prices = max(tried.price, LEAST * request_s(case)) * np.array(PRICES)
+    return best, min(lower_bound(case, prices, tried.starts), best.gpu_hours)
 
 
-def _cheaper(one: Outcome, other: Outcome) -> Outcome:
-    """Of two outcomes the better: one that meets the target, then the cheaper."""
-    return min(one, other, key=_rank)
+def search(attempt: Callable[[float], Tried], first_price: float) -> Tried:
+    """The best of a series of prices.
 
-
-def _rank(outcome: Outcome) -> tuple[bool, float]:
-    meets = outcome.attainment >= TARGET
-    return not meets, outcome.gpu_hours if meets else -outcome.attainment
-
-
-def _scale(case: Case) -> float:
-    """Ten replica-seconds for a second of late work: about what the last per cent costs."""
-    return 10.0 * float(case.load.work_sum[-1] / case.load.requests_sum[-1])
-
-
-def _constant(case: Case) -> Outcome:
-    """The smallest fleet that meets the target without ever changing; the largest one where none does."""
-    low, high = 1, case.terms.max_replicas
-    while low < high:
-        middle = (low + high) // 2
-        meets = run_schedule(case, np.full(case.load.ticks, middle)).attainment >= TARGET
-        low, high = (low, middle) if meets else (middle + 1, high)
-    return run_schedule(case, np.full(case.load.ticks, low))
-
-
-def _lower(case: Case, demand: Demand, grid: Grid, prices: FloatArray) -> float:
-    cost, error = _start_cost(case.terms, case.load.ticks)
-    costs = cheapest(demand, grid, Prices(prices, np.full(len(prices), cost)), case.terms.scored_from)
-    return max(0.0, float((costs - prices * (1.0 - TARGET) * case.asked).max()) - error) * case.gpu_hours_per_s
-
-
-def _start_cost(terms: Terms, ticks: int) -> tuple[float, float]:
-    """(l, d) such that any m starts in a row take at least m l - d seconds in all, whatever m."""
-    took_s = terms.cold_starts.astype(np.float64) * TICK_S
-    likely = 0.01 * ticks  # only a guess of m, to choose between pairs that are all valid
-    pairs = [(float(took_s.min()), 0.0)]
-    for cost in (share * float(took_s.mean()) for share in SLACK):
-        sums = np.cumsum(np.concatenate(([0.0], cost - np.tile(took_s, 2))))  # the list of starts repeats itself
-        if sums[len(took_s)] <= 0.0:
-            pairs.append((cost, float((sums - np.minimum.accumulate(sums)).max())))
-    return max(pairs, key=lambda pair: likely * pair[0] - pair[1])
-
-
-def _clairvoyant(case: Case, demand: Demand, grid: Grid, *, short: bool) -> Outcome:
-    """The best outcome of a series of prices of a late request.
-
-    Over a long load the share that is late falls about linearly with the price, both in logarithms: regula falsi. Over
-    a short one it jumps: all prices are tried.
+    The share that is late falls with the price, about linearly if both are logarithms: regula falsi.
     """
-    since = case.terms.scored_from
-    start = np.array([float(case.terms.cold_starts.mean()) * TICK_S])
-
-    def tried(price: float) -> Outcome:
-        planned = schedule(demand, grid, Prices(np.array([price]), start), since)
-        before = np.full(since, case.terms.max_replicas)
-        before[max(0, since - 1) :] = planned[0]
-        return run_schedule(case, np.concatenate((before, planned)))
-
-    if short:
-        return min((tried(price) for price in _scale(case) * np.geomspace(0.03, 1e4, 24)), key=_rank)
-    return _searched(tried, _scale(case))
-
-
-def _searched(tried: Callable[[float], Outcome], scale: float) -> Outcome:
-    below: tuple[float, float] | None = None  # (price, late share) that misses the target
-    above: tuple[float, float] | None = None  # and that meets it
-    price = scale
-    best = outcome = tried(price)
-    for search in range(MOST_SEARCHES):
-        pair = price, max(1e-6, 1.0 - outcome.attainment)
-        below, above = (below, pair) if outcome.attainment >= TARGET else (pair, above)
+    below: Tried | None = None  # misses the target
+    above: Tried | None = None  # meets it
+    best = tried = attempt(first_price)
+    for number in range(2, 4 * TRIES):
+        below, above = (below, tried) if tried.meets else (tried, above)
         price = _next_price(below, above)
-        if price > HIGHEST_PRICE * scale or (search >= SEARCHES and best.attainment >= TARGET):
+        near = below is not None and above is not None and above.price < below.price * (1.0 + NEAREST)
+        if near or not LOWEST < price < HIGHEST or (number > TRIES and above is not None):
             break
-        outcome = tried(price)
-        best = _cheaper(outcome, best)
+        tried = attempt(price)
+        best = min(best, tried, key=lambda one: one.rank)
     return best
 
 
-def _next_price(below: tuple[float, float] | None, above: tuple[float, float] | None) -> float:
-    """`below`, `above`: (price, late share) of a schedule that misses the target, and of one that meets it."""
-    if below is None or above is None:
-        price, late = below or above or (1.0, 1.0 - TARGET)
-        factor = (late / (1.0 - TARGET)) ** 2
-        return price * (min(16.0, max(1.4, factor)) if above is None else max(1 / 16, min(1 / 1.4, factor)))
-    part = log((1.0 - TARGET) * 0.998 / below[1]) / log(above[1] / below[1])
-    return float(below[0] * (above[0] / below[0]) ** min(0.95, max(0.05, part)))
+def _next_price(below: Tried | None, above: Tried | None) -> float:
+    if above is None:
+        return below.price * min(8.0, max(1.3, below.late / (1.0 - TARGET))) if below is not None else 1.0
+    if below is None:
+        return above.price * max(1 / 8, min(1 / 1.3, above.late / (1.0 - TARGET)))
+    part = log((1.0 - TARGET) / below.late) / log(above.late / below.late)
+    return float(below.price * (above.price / below.price) ** min(1.0 - EDGE, max(EDGE, part)))
+
+
+def lower_bound(case: Case, prices: FloatArray, starts: int) -> float:
+    """In GPU-hours; the best that one of `prices`, of a late request in replica-seconds, gives.
+
+    `starts`: about so many does the cheapest plan need; any number is valid.
+    """
+    demand, slots = demand_of(case.service, case.load), case.service.slots
+    most, by_replica = fixed(case, NEVER_LATE), fed_by_budget(demand) > slots
+    levels = by_slots(slots, *FINENESS[most > MANY]) if by_replica else by_budget(slots, most)
+    grid = grid_of(np.arange(1.0, most + 2.0), levels, by_replica=by_replica)
+    cost_s, error_s = start_cost(case.terms, starts)
+    costs = cheapest(demand, grid, Prices(prices, np.full(len(prices), cost_s)), case.terms.scored_from)
+    allowed = (1.0 - TARGET) * case.asked
+    return max(0.0, float((costs - prices * allowed).max()) - error_s) * case.gpu_hours_per_s
+
+
+def start_cost(terms: Terms, likely: int) -> tuple[float, float]:
+    """(l, d): whatever a policy starts once scoring has begun, m replicas that join cost m l - d seconds at least.
+
+    Starts come off a list in its order. One that is cancelled, to draw a better one, is paid for a tick at least.
+    Before scoring begins at most `max_replicas` starts a tick can have been drawn. Of the pairs tried, all of which are
+    valid, the best for `likely` starts.
+    """
+    took_s = terms.cold_starts.astype(np.float64) * TICK_S
+    drawn = min(len(took_s), terms.scored_from * terms.max_replicas)
+    pairs = [(float(took_s.min()), 0.0)]
+    for cost_s in (share * float(took_s.mean()) for share in START_SHARES):
+        over_s = np.minimum(took_s - cost_s, float(TICK_S))
+        sums = np.cumsum(np.concatenate(([0.0], np.tile(over_s, 2))))  # the list repeats itself
+        if sums[len(took_s)] >= 0.0:
+            least = np.minimum.accumulate(sums[::-1])[::-1]  # of those that follow
+            pairs.append((cost_s, float((sums - least)[: drawn + 1].max())))
+    return max(pairs, key=lambda pair: likely * pair[0] - pair[1])

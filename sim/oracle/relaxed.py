@@ -1,17 +1,13 @@
 """A pool that is never worse than the real one, small enough to plan with.
 
-Its only state is the work V that is in the pool, in replica-seconds. In a second in which w arrives and R replicas
-serve, at most R (p + (1 - p) h) of it is done, as in `sim.fluid.pool`: p, the share of the time that prefill takes, is
-at most what has arrived and what the token budget lets through; h is the speed of the largest batch that V and w make,
-in parts of a full one's. At the end of a second at most sigma R of V is in slots (sigma: what a full batch has to
-decode) and w may have arrived just now; what is more has waited for more than a second and is late, and so has prefill
-that the token budget has not let through. A replica that is removed takes its share of what is in slots with it. All
-this is monotone in V: rounding V down keeps it a lower bound.
-
-One thing is taken for granted: where slots are free, prompts wait for the token budget for a second at most. Waiting
-longer means being late with slots free, which costs the real pool more than it could save.
+Its state is that of `sim.fluid.pool`: x, sequences in service by replica, and Q, the work that waits, in
+replica-seconds. A second is what `sim.fluid.pool.admission` makes of it, with what is not certain taken from the cheap
+side: series for the exponentials, cut off there, and for what stays in service the token budget that a full batch
+leaves. More of x or Q at the beginning of a second is never less of either at its end, nor fewer late requests: so a
+grid that rounds states down keeps the cost of a plan a lower bound.
 """
 
+from math import log1p
 from typing import NamedTuple
 
 import numpy as np
@@ -24,174 +20,113 @@ from sim.fluid.service import TICK_S, Service
 IntArray = NDArray[np.int64]
 
 
-class Grid(NamedTuple):
-    """States of a plan: `replicas` 1, 2 … and `levels` of V / R in seconds, both ascending; level 0 is 0.
+class Demand(NamedTuple):
+    """What the relaxed pool needs of a load. By second: `work`, and `lateness`, requests for each second of work."""
 
-    `level_at`: of V / R = i `step_s`, the level below or at it. `diluted`: the level after one replica joined.
-    `rounding`: of V / R to a step: 0 down, for bounds; 0.5 to the nearest, for schedules.
+    service: Service
+    work: FloatArray
+    lateness: FloatArray
+    prefill_s: FloatArray
+    output_tokens: FloatArray
+
+
+class Grid(NamedTuple):
+    """States of a plan: `replicas`, ascending, and pairs of x, `running`, and Q in `unit`s, `waiting`.
+
+    `unit`: by replicas, in replica-seconds. `joined`, `left`: (replicas, pairs), the pair after one step of `replicas`
+    up or down. The k-th level of x is k `running_step`, that of Q is `waiting_scale` (e^(k `widening`) - 1); `pair_at`
+    has the pair of (level of Q, level of x). `rounding`: 0 down, for bounds; 0.5 to the nearest, for schedules.
     """
 
     replicas: FloatArray
-    levels: FloatArray
-    level_at: IntArray
-    step_s: float
-    diluted: IntArray
+    unit: FloatArray
+    running: FloatArray
+    waiting: FloatArray
+    joined: IntArray
+    left: IntArray
+    running_step: float
+    waiting_scale: float
+    widening: float
+    pair_at: IntArray
     rounding: float
 
 
-class Demand(NamedTuple):
-    """What the relaxed pool needs of a load.
+class Moved(NamedTuple):
+    """Where a tick leads from every state, (replicas, pairs): x, Q by replica, requests that become late, pair after.
 
-    By second: `work`, `prefill` (its part that is prefill) and `lateness`, requests for each second of work. By tick:
-    `slot_s`, sigma; `prefill_share`, of the work.
-
-    `base`: of the time of a full batch's iteration, the part that an empty one takes too. `least_prefill`,
-    `most_prefill`: the token budget's share of the time, with a full and with an empty batch.
+    Q is in requests.
     """
 
-    work: FloatArray
-    prefill: FloatArray
-    lateness: FloatArray
-    slot_s: FloatArray
-    prefill_share: FloatArray
-    base: float
-    least_prefill: float
-    most_prefill: float
+    running: FloatArray
+    waiting: FloatArray
+    late: FloatArray
+    after: IntArray
 
 
 def demand_of(service: Service, load: Load) -> Demand:
     work = np.diff(load.work_sum)
     lateness = np.where(work > 0.0, load.requests / np.where(work > 0.0, work, 1.0), 0.0)
-    share = load.prefill_s / (load.prefill_s + load.output_tokens * service.decode_s)
-    full_s = service.slots * service.decode_s
-    smallest_s = (service.budget_tokens - service.slots) * service.prefill_s
-    largest_s = service.budget_tokens * service.prefill_s
-    return Demand(
-        work=work,
-        prefill=work * np.repeat(share, TICK_S),
-        lateness=lateness,
-        slot_s=full_s * load.output_tokens,
-        prefill_share=share,
-        base=service.base_s / full_s,
-        least_prefill=smallest_s / (full_s + smallest_s),
-        most_prefill=largest_s / (service.base_s + largest_s),
-    )
-
-
-def grid_of(demand: Demand, most: int, fineness: int, rounding: float = 0.0) -> Grid:
-    """Levels are finest around V / R = sigma + 1, where requests begin to be late: `fineness` steps lead there."""
-    step_s = (float(np.median(demand.slot_s)) + 1.0) / fineness
-    multiples = [*range(0, fineness // 2, max(1, fineness // 8)), *range(fineness // 2, fineness * 5 // 4)]
-    while multiples[-1] < (3 if rounding else 10) * fineness:
-        multiples.append(max(multiples[-1] + 1, multiples[-1] * 5 // 4))
-    replicas, at = np.arange(1.0, most + 1.0), np.array(multiples) * step_s
-    level_at = np.searchsorted(np.array(multiples), np.arange(multiples[-1] + 1), side="right") - 1
-    shrunk = at[None, :] * (replicas / (replicas + 1.0))[:, None]
-    diluted = level_at[(shrunk / step_s + rounding).astype(np.int64)]
-    return Grid(replicas, at, level_at, step_s, diluted, rounding)
-
-
-class Moved(NamedTuple):
-    """Where a tick leads from every state, (replicas, levels): V at its end, requests that become late, level after."""
-
-    content: FloatArray
-    late: FloatArray
-    after: IntArray
+    return Demand(service, work, lateness, load.prefill_s, load.output_tokens)
 
 
 @vectorised
 def advance(demand: Demand, grid: Grid, tick: int, moved: Moved) -> None:
-    """One tick from every state. Out: `moved.content` and `moved.late`."""
-    content, late = moved.content, moved.late
-    sigma = demand.slot_s[tick]
-    for r in range(len(grid.replicas)):
-        for g in range(len(grid.levels)):
-            content[r, g] = grid.levels[g] * grid.replicas[r]
-            late[r, g] = 0.0
+    """One tick from every state. Out: `moved`, but for `moved.after`."""
+    service = demand.service
+    slots, budget = service.slots, service.budget_tokens
+    prefill_s, output_tokens = demand.prefill_s[tick], demand.output_tokens[tick]
+    request_s = prefill_s + output_tokens * (service.base_s + service.per_sequence_s * slots) / slots
+    smallest_s = (budget - slots) * service.prefill_s
+    fewest = smallest_s / (service.base_s + service.per_sequence_s * slots + smallest_s) / prefill_s
+    pairs = len(grid.running)
     for r in range(len(grid.replicas)):
         replicas = grid.replicas[r]
-        unfilled, left_over = waiting_before(demand, tick * TICK_S, replicas), 0.0
+        running, waiting, late = moved.running[r], moved.waiting[r], moved.late[r]
+        for i in range(pairs):
+            running[i] = grid.running[i]
+            waiting[i] = grid.waiting[i] * grid.unit[r] / (replicas * request_s)
+            late[i] = 0.0
         for second in range(tick * TICK_S, (tick + 1) * TICK_S):
-            work = demand.work[second]
-            before = demand.work[second - 1] if second > 0 else 0.0
-            lateness = demand.lateness[second - 1] if second > 0 else 0.0
-            due = unfilled + demand.prefill[second]
-            share = min(demand.most_prefill, due / replicas)
-            unfilled = max(0.0, due - demand.least_prefill * replicas)
-            left_over = max(0.0, left_over + demand.prefill[second] - demand.most_prefill * replicas)
-            unstarted = max(0.0, left_over - demand.prefill[second]) / demand.prefill_share[tick]
-            joining = (work - demand.prefill[second]) / (sigma * replicas)
-            allowed = sigma * replicas + work
-            for g in range(len(grid.levels)):
-                batch = min(1.0, content[r, g] / (sigma * replicas) + joining)
-                speed = batch / (demand.base + (1.0 - demand.base) * batch)
-                left = max(0.0, content[r, g] + work - replicas * (share + (1.0 - share) * speed))
-                content[r, g] = left
-                late[r, g] += lateness * min(max(unstarted, left - allowed), before)
-
-
-@vectorised
-def waiting_before(demand: Demand, second: int, replicas: float) -> float:
-    """Prefill that may wait for the token budget when a tick begins; half as many replicas may have served before."""
-    if second == 0 or demand.prefill[second - 1] < 0.5 * demand.least_prefill * replicas:
-        return 0.0
-    return float(demand.prefill[second - 1])
-
-
-@vectorised
-def after_tick(demand: Demand, tick: int, replicas: float, content: float) -> float:
-    """As `advance`, for one state that is no point of the grid."""
-    sigma = demand.slot_s[tick]
-    unfilled = waiting_before(demand, tick * TICK_S, replicas)
-    for second in range(tick * TICK_S, (tick + 1) * TICK_S):
-        due = unfilled + demand.prefill[second]
-        share = min(demand.most_prefill, due / replicas)
-        unfilled = max(0.0, due - demand.least_prefill * replicas)
-        batch = min(1.0, (content + demand.work[second] - demand.prefill[second]) / (sigma * replicas))
-        speed = batch / (demand.base + (1.0 - demand.base) * batch)
-        content = max(0.0, content + demand.work[second] - replicas * (share + (1.0 - share) * speed))
-    return content
-
-
-@compiled
-def level_of(grid: Grid, content: float, replicas: float) -> int:
-    step = int(content / (replicas * grid.step_s) + grid.rounding)
-    return int(grid.level_at[min(len(grid.level_at) - 1, step)])
+            arrived = demand.work[second] / (replicas * request_s)
+            before = demand.work[second - 1] / (replicas * request_s) if second > 0 else 0.0
+            lateness = demand.lateness[second - 1] * replicas * request_s if second > 0 else 0.0
+            for i in range(pairs):
+                due = waiting[i] + arrived
+                iteration_s = service.base_s + service.per_sequence_s * min(slots, running[i] + due)
+                chunk_s = (budget - min(slots, running[i] + due)) * service.prefill_s
+                by_budget = chunk_s / ((iteration_s + chunk_s) * prefill_s)
+                alone_s = iteration_s * output_tokens
+                end = 1.0 / alone_s
+                refill_s = alone_s - 0.5 + end * (1.0 / 12.0)
+                by_slots = (slots + (slots - running[i]) * refill_s) / (alone_s + slots * prefill_s)
+                admitted = min(due, by_slots, by_budget)
+                stays = min(admitted, fewest)
+                rate = end * (1.0 - stays * prefill_s)
+                kept = max(0.0, 1.0 - rate * (1.0 - rate * (0.5 - rate * (1.0 / 6.0))))
+                mean = max(0.0, 1.0 - rate * (0.5 - rate * (1.0 / 6.0 - rate * (1.0 / 24.0))))
+                after = running[i] * kept + stays * mean
+                left = max(0.0, due - admitted + max(0.0, after - slots))
+                running[i] = min(slots, after)
+                waiting[i] = left
+                late[i] += lateness * min(max(0.0, left - arrived), before)
 
 
 @compiled
 def settle(demand: Demand, grid: Grid, tick: int, moved: Moved) -> None:
-    """Out: `moved.after`, the level of each content at the end of the tick; what is in slots is valued anew."""
-    sigma = demand.slot_s[tick]
-    following = demand.slot_s[min(tick + 1, len(demand.slot_s) - 1)]
-    shrinks = max(0.0, 1.0 - following / sigma)
+    """Out: `moved.after`."""
+    service = demand.service
+    decode_s = (service.base_s + service.per_sequence_s * service.slots) / service.slots
+    request_s = demand.prefill_s[tick] + demand.output_tokens[tick] * decode_s
     for r in range(len(grid.replicas)):
-        replicas = grid.replicas[r]
-        for g in range(len(grid.levels)):
-            left = moved.content[r, g]
-            left -= shrinks * min(left, sigma * replicas)
-            moved.after[r, g] = level_of(grid, left, replicas)
+        scale = grid.replicas[r] * request_s / grid.unit[r]
+        for i in range(len(grid.running)):
+            moved.after[r, i] = pair_of(grid, moved.running[r, i], moved.waiting[r, i] * scale)
 
 
 @compiled
-def late_with(demand: Demand, replicas: float, since: int) -> float:
-    """Requests that become late from tick `since` on, with so many replicas all the time."""
-    content = 0.0
-    total = 0.0
-    for tick in range(since, len(demand.slot_s)):
-        sigma = demand.slot_s[tick]
-        unfilled, left_over = waiting_before(demand, tick * TICK_S, replicas), 0.0
-        for second in range(tick * TICK_S, (tick + 1) * TICK_S):
-            work, prefill = demand.work[second], demand.prefill[second]
-            due = unfilled + prefill
-            share = min(demand.most_prefill, due / replicas)
-            unfilled = max(0.0, due - demand.least_prefill * replicas)
-            left_over = max(0.0, left_over + prefill - demand.most_prefill * replicas)
-            unstarted = max(0.0, left_over - prefill) / demand.prefill_share[tick]
-            batch = min(1.0, (content + work - prefill) / (sigma * replicas))
-            speed = batch / (demand.base + (1.0 - demand.base) * batch)
-            content = max(0.0, content + work - replicas * (share + (1.0 - share) * speed))
-            if second > 0:
-                late = min(max(unstarted, content - sigma * replicas - work), demand.work[second - 1])
-                total += demand.lateness[second - 1] * late
-    return total
+def pair_of(grid: Grid, running: float, waiting: float) -> int:
+    """`waiting`: in units."""
+    levels_of_waiting, levels_of_running = grid.pair_at.shape
+    x = int(running / grid.running_step + grid.rounding)
+    q = int(log1p(waiting / grid.waiting_scale) / grid.widening + grid.rounding) if waiting > 0.0 else 0
+    return int(grid.pair_at[min(levels_of_waiting - 1, q), min(levels_of_running - 1, x)])

@@ -20,10 +20,17 @@ def load(requests: FloatArray, prompt_tokens: float = 1100.0, output_tokens: flo
 
 
 def case(
-    requests: FloatArray, *, cold_start_ticks: int = 4, most: int = 12, first: int = 2, scored_from: int = 0
+    requests: FloatArray,
+    *,
+    cold_start_ticks: int = 4,
+    most: int = 12,
+    first: int = 2,
+    scored_from: int = 0,
+    tokens: tuple[float, float] = (1100.0, 170.0),
 ) -> Case:
+    """`tokens`: of a request, prompt and output."""
     terms = Terms(np.full(8, cold_start_ticks, np.int64), scored_from, first, most)
-    return Case(SERVICE, load(requests), terms)
+    return Case(SERVICE, load(requests, *tokens), terms)
 
 
 def waves(ticks: int, seed: int, mean_per_s: float = 15.0) -> FloatArray:
