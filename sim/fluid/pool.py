@@ -3,8 +3,8 @@
 One second of `serve`: requests are admitted into free slots, prefilled in the iterations of the second, decode in
 batches and end. With n sequences in R replicas, the share p of the time that goes to prefill, and m output tokens a
 request, n' = a - n (1 - p) / (T(n/R) m), solved exactly for a second. Admission a is what waits, what the slots allow
-and what the token budget allows, whichever is least. The oracle's relaxed pool shares `admission`: its lower bound rests
-on that a pool with more to do never gets done sooner.
+and what the token budget allows, whichever is least. The oracle's relaxed pool shares `admission`: its lower bound
+rests on that a pool with more to do never gets done sooner.
 """
 
 from math import exp, expm1
