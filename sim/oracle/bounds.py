@@ -49,7 +49,7 @@ NEVER_LATE: Final = 0.9997
 """Share on time with which a fixed fleet is large enough, in the lower bound, to stand for all larger ones."""
 
 MANY: Final = 30
-FINENESS: Final = {False: (25, 24), True: (17, 16)}
+FINENESS: Final = {False: (25, 24), True: (21, 20)}
 """Levels of x and of Q for the lower bound where slots limit, by whether more than `MANY` replicas can be of use."""
 
 START_SHARES: Final = (1.0, 0.995, 0.99, 0.98, 0.97, 0.96, 0.95, 0.94, 0.92, 0.9, 0.88, 0.85, 0.8, 0.7, 0.6)

@@ -86,10 +86,10 @@ triggers:
   last seven days, up to four times, and falls likewise. Until more than six hours are known, the headroom is at least
   1.4 and the hold the longest. Every step says its numbers.
 - **State.** One instant a minute is learnt from. A new process reads the last two days from Prometheus at that step,
-  four hours a query (in shorter stretches where many triggers ask), while it already answers; until it has caught up
-  it does not lower. Two scalers that have read the same answer the same; with direct scrapes there is no past to
-  read, and they do so two days after the younger one began. What was late before those two
-  days is known only to who saw it: for a week their prices may differ. Nothing is written anywhere.
+  with `firstTokenTarget` the seven days of the budget, four hours a query (in shorter stretches where many triggers
+  ask), while it already answers; until it has caught up it does not lower. Two scalers that have read the same answer
+  the same; with direct scrapes there is no past to read, and they do so as many days after the younger one began.
+  Nothing is written anywhere.
 - **Not known.** Without tokens a minute teaches nothing and nothing is lowered; after 150 s of that, a whole hold has
   to be seen again before anything is lowered. Pods that are not seen make the demand a lower bound: it may raise.
 - **Zero** is answered when nothing arrives, waits or runs and the demand was below half a replica for a whole hold,
