@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from extender.ledger import Ledger
 from extender.placement.spr import desk as desks
+from extender.placement.spr import prices as prices_of_pods
 from extender.placement.spr import states
 from extender.placement.spr.desk import Desk
 from extender.verbs import score_nodes, what_if
@@ -146,6 +147,14 @@ def test_gpus_are_sorted_by_what_is_free(free: list[int]) -> None:
         gpus = np.array(free)
         sort(gpus)
         assert gpus.tolist() == sorted(free, reverse=True)
+
+
+@pytest.mark.parametrize("mean", [20.0, 1_000.0, 5_000.0])
+def test_a_chance_is_summed_up_however_small_its_first_term(mean: float) -> None:
+    """With 5,000 pods expected none come with a chance of e^-5000, which is no number any more."""
+    found = [module.chance_of_at_least(mean, mean, 1e9) for module in (prices_of_pods, interpreted("prices"))]
+    assert found[0] == found[1]
+    assert found[0] == pytest.approx(0.5, abs=0.05), "about half of the time more come than are expected"
 
 
 def agree(nodes: Sequence[Json], events: Sequence[Any], states_kept: int | None = None) -> None:
