@@ -49,9 +49,12 @@ def publish(channel: BlockingChannel, queue: str, messages: int, *, sent_s: floa
 
 
 async def settled(source: Source, queue: str, ready: int, taken: int) -> dict[str, float | str]:
-    """What is read once RabbitMQ's statistics have caught up with what was done."""
+    """What is read once RabbitMQ's statistics have caught up with what was done.
+
+    A quorum queue tells every 5 s (quorum_tick_interval), and the management plugin collects every 5 s.
+    """
     found: dict[str, float | str] = {}
-    for _ in range(50):
+    for _ in range(150):
         found = await values(source, subject_of(queue))
         if (found[ReadingName.BACKLOG], found[ReadingName.TAKEN]) == (ready, taken):
             return found
