@@ -18,7 +18,7 @@ from tests.e2e.placements import Watchman
 pytestmark = pytest.mark.e2e
 NOBODY: Final = f"http://{LOOPBACK}:9"
 VISITS: Final = 5
-SESSION: Final = {"slicewise.dev/session": "notebook-7"}
+SESSION: Final = {"slicewise.dev/session": "notebook-7", "slicewise.dev/session-seconds": "30"}
 
 
 def planner(replicas: int, *, priority: str = "", **annotations: str) -> Json:
@@ -65,7 +65,7 @@ def test_a_session_comes_back_to_its_node(plane: ControlPlane, base: None) -> No
         finally:
             remove(api, ["planner"])
     assert len(set(nodes)) == 1, nodes
-    assert warm == [{}] + [{"session": 15.0}] * (VISITS - 1), "the first one found nothing"
+    assert warm == [{}] + [{"session": 30.0}] * (VISITS - 1), "the first one found nothing"
 
 
 def test_batch_agents_leave_the_room_that_is_kept_for_interactive_ones(plane: ControlPlane, base: None) -> None:
