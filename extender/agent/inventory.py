@@ -3,7 +3,7 @@
 import json
 import re
 import tomllib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -17,6 +17,7 @@ from extender.placement.model import VERSION
 from extender.placement.profile import Mode, Profile, profile_name
 
 OTHER: Final = "other"
+ALL: Final = frozenset({"all"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +30,10 @@ class Chosen:
     @classmethod
     def parse(cls, text: str, option: str) -> Self:
         """`all`, or indexes and UUIDs: `0,2,GPU-5f…`. Raises NvmlError naming the option."""
-        names = frozenset(part.strip() for part in text.split(",") if part.strip())
-        if names == {"all"}:
+        names = _named(text)
+        if names == ALL:
             return cls(everything=True)
-        wrong = sorted(n for n in names if not n.isdigit() and not n.startswith("GPU-"))
-        if wrong:
-            raise NvmlError(f"{option} {text!r}: {wrong[0]!r} is neither an index, a GPU-… UUID nor the word all")
+        _refuse_others(text, option, names, lambda n: n.isdigit() or n.startswith("GPU-"), "an index, a GPU-… UUID")
         return cls(names)
 
     def __contains__(self, gpu: GpuReading) -> bool:
@@ -54,12 +53,16 @@ class ChosenInstances:
     @classmethod
     def parse(cls, text: str, option: str) -> Self:
         """`all`, or MIG UUIDs and profiles: `3g.40gb,MIG-5f…`. Raises NvmlError naming the option."""
-        names = frozenset(part.strip() for part in text.split(",") if part.strip())
-        if names == {"all"}:
+        names = _named(text)
+        if names == ALL:
             return cls(everything=True)
-        wrong = sorted(n for n in names if not n.startswith("MIG-") and profile_name(n) is None)
-        if wrong:
-            raise NvmlError(f"{option} {text!r}: {wrong[0]!r} is neither a MIG-… UUID, a profile nor the word all")
+        _refuse_others(
+            text,
+            option,
+            names,
+            lambda n: n.startswith("MIG-") or profile_name(n) is not None,
+            "a MIG-… UUID, a profile",
+        )
         return cls(frozenset(profile_name(n) or n for n in names))
 
     def __contains__(self, instance: InstanceReading) -> bool:
@@ -69,6 +72,16 @@ class ChosenInstances:
 
 
 NO_INSTANCES: Final = ChosenInstances()
+
+
+def _named(text: str) -> frozenset[str]:
+    return frozenset(part.strip() for part in text.split(",") if part.strip())
+
+
+def _refuse_others(text: str, option: str, names: frozenset[str], fits: Callable[[str], bool], kinds: str) -> None:
+    wrong = sorted(name for name in names if not fits(name))
+    if wrong:
+        raise NvmlError(f"{option} {text!r}: {wrong[0]!r} is neither {kinds} nor the word all")
 
 
 def mode(gpu: GpuReading, shared: Chosen) -> Mode:
