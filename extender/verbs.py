@@ -346,8 +346,9 @@ def _whole_price(fleet: Fleet, demand: Demand, lookup: Lookup, prices: Prices) -
     else:
         shared = (fits & (fleet.kind == Kind.MPS)).sum(axis=0)
         price = prices.whole(fits.sum(axis=0) - shared, shared, demand.count)
-    joined_matters = demand.count > 1 and lookup.shape.link is Link.PREFER
-    return price + link_price(fleet, fits, demand.count) if joined_matters else price
+    if demand.count == 1 or lookup.shape.link is not Link.PREFER:
+        return price
+    return price + link_price(fleet, fits, demand.count, in_gib=prices.nodes is not None)
 
 
 _PRICE: Final = {Mode.MIG: _mig_price, Mode.MPS: _share_price, Mode.EXCLUSIVE: _whole_price}

@@ -1,4 +1,4 @@
-"""What a worse joined set of whole GPUs costs, so that nodes can be compared: in GiB of GPU memory, as every price.
+"""What a worse joined set of whole GPUs costs, so that nodes can be compared, in the unit of the scorer.
 
 Several GPUs of one pod work on one model and exchange every layer's output twice. What they lose by a slower path is
 that part of them: two GPUs that work at half speed are worth as much less as one GPU of that memory is.
@@ -22,15 +22,17 @@ from extender.placement.room import most_joined
 LOSS: Final = {Tier.NVLINK: 0.0, Tier.PCIE: 0.4, Tier.NUMA: 0.45, Tier.FAR: 0.5}
 
 
-def link_price(fleet: Fleet, fits: NDArray[np.bool_], count: int) -> NDArray[np.float64]:  # (w, n) -> (n,)
-    """GiB that the best joined `count` of the GPUs that fit lose, beyond what they lose on the best node.
+def link_price(
+    fleet: Fleet, fits: NDArray[np.bool_], count: int, *, in_gib: bool
+) -> NDArray[np.float64]:  # (w, n) -> (n,)
+    """What the best joined `count` of the GPUs that fit lose, beyond what they lose on the best node.
 
-    0 where there are not so many.
+    0 where there are not so many. `in_gib`: of memory; else in GPUs, which most scorers count.
     """
     tiers = (most_joined(fleet, fits) >= count).sum(axis=0)  # of FAR to NVLINK: those that are reached
     reached = tiers > 0
     if not reached.any():
         return np.zeros(len(tiers))
     lost = np.array([0.0, *(LOSS[tier] for tier in Tier)])[tiers]
-    gib = float(fleet.total_mib[fits].mean()) / 1024
-    return np.where(reached, (lost - lost[reached].min()) * count * gib, 0.0)
+    each = float(fleet.total_mib[fits].mean()) / 1024 if in_gib else 1.0
+    return np.where(reached, (lost - lost[reached].min()) * count * each, 0.0)

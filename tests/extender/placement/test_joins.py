@@ -119,7 +119,7 @@ def test_arrays_count_what_brute_force_counts(made: Ledger, count: int) -> None:
     fleet = made.fleet
     fits = fleet.whole_fits(fleet.lookup(demand(ask={"mode": "exclusive"}).shape))  # type: ignore[arg-type]
     most = most_joined(fleet, fits)
-    price = link_price(fleet, fits, count)
+    price = link_price(fleet, fits, count, in_gib=True)
     tiers = {}
     for name, slot in fleet.slots.items():
         state = made.node(name)
@@ -229,8 +229,17 @@ def test_the_better_joined_node_goes_first(scorer: str) -> None:
 def test_equally_joined_nodes_have_the_price_that_they_had() -> None:
     fleet = ledger([board("a", "--------"), board("b", "--------", memory_mib=40960)]).fleet
     fits = fleet.whole_fits(fleet.lookup(Shape(frozenset({Mode.EXCLUSIVE}))))
-    assert not link_price(fleet, fits, 2).any()
-    assert not link_price(fleet, np.zeros_like(fits), 2).any()
+    assert not link_price(fleet, fits, 2, in_gib=True).any()
+    assert not link_price(fleet, np.zeros_like(fits), 2, in_gib=True).any()
+
+
+def test_a_worse_join_costs_its_part_of_the_gpus_or_of_their_memory() -> None:
+    fleet = ledger([board("joined", "00------"), board("apart", "--------")]).fleet
+    fits = fleet.whole_fits(fleet.lookup(Shape(frozenset({Mode.EXCLUSIVE}))))
+    gpus, gib = (link_price(fleet, fits, 2, in_gib=in_gib) for in_gib in (False, True))
+    assert gpus[fleet.slots["joined"]] == 0
+    assert 0.8 <= gpus[fleet.slots["apart"]] <= 1.0, "two GPUs that lose 0.4 to 0.5 of their work"
+    assert gib == pytest.approx(gpus * fleet.total_mib[fits].mean() / 1024)
 
 
 def test_links_that_come_and_go_do_not_pile_up() -> None:
