@@ -57,8 +57,8 @@ class Task:
     def effort_s(self) -> float:
         """Roughly, on one core: for what is left to do."""
         trace, seeds = self.scenario.trace, len(self.seeds)
-        if self.policy is None:  # of an hour all prices are tried
-            return seeds * (2.0 + 0.3 * self.scenario.peak_replicas) * (1.0 if trace.is_week else 0.5)
+        if self.policy is None:
+            return seeds * (6.0 + 0.1 * self.scenario.peak_replicas) * (1.0 if trace.is_week else 0.5)
         of_a_week_s = {OURS: 2.5 * seeds}.get(self.policy, 1.0 if self.policy.endswith(TUNED) else 0.05 * seeds)
         return of_a_week_s * (1.0 if trace.is_week else 0.01)
 

@@ -32,7 +32,10 @@ class Shares:
 
 
 class Scorer(Protocol):
-    """All prices are in GiB of GPU memory, so that a MIG slice and a share on different models can be compared."""
+    """Slices and shares are priced in GiB of GPU memory, so that those on different models can be compared.
+
+    Whole GPUs are priced in GPUs: a pod that asks for them takes nothing else.
+    """
 
     def mig(self, tables: Tables, profile: int, census: NDArray[np.int64], traffic: Traffic = NO_TRAFFIC, /) -> Floats:
         """(s, q): the price of each placement of a profile in each state.
